@@ -1,0 +1,1 @@
+//! The model file: safetensors with a JSON specification.

@@ -1,0 +1,136 @@
+//! Cells -> positions, codes and texts, as decided at training and stored in the version.
+//!
+//! Fitting looks at training rows only (`fit.rs`); applying (`apply.rs`) is one function for
+//! training and scoring, [`Encoding::encode_row`], so that both see the same numbers to the bit.
+//! All arithmetic up to a position is float8.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cell::ColumnType;
+use crate::options::Role;
+
+/// How a version reads a row. Stored as JSON in the version's artifact.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Encoding {
+    /// The source columns that scoring needs, in the relation's order at training.
+    pub columns: Vec<EncodedColumn>,
+    pub numbers: Vec<NumberInput>,
+    pub categories: Vec<CategoryInput>,
+    pub texts: Vec<TextInput>,
+    /// Day of the training, days since 1970-01-01: reads two-digit years.
+    pub reference_date: i32,
+}
+
+/// A source column of the model, and how its cells are read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EncodedColumn {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub column_type: ColumnType,
+    pub role: Role,
+    /// For a text column that holds numbers or dates: how they are written.
+    #[serde(default)]
+    pub format: TextFormat,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextFormat {
+    #[default]
+    Plain,
+    /// Money, percent and counted units: '$60,000.00', '($1,250.00)', ' 13.5%', ' 36 months', '10+ years'.
+    Number,
+    /// Day, month, year in the order that the training values decided.
+    DateIso,
+    DateMonthFirst,
+    DateDayFirst,
+}
+
+/// A number of the network: a piecewise-linear encoding (Gorishniy et al. 2022) whose edges are
+/// the thresholds of a one-column decision tree.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NumberInput {
+    /// For messages: `amount`, `amount / income`, `approved_on (month)`.
+    pub name: String,
+    pub source: NumberSource,
+    /// Strictly increasing, 2..=MAX_EDGES values.
+    pub edges: Vec<f64>,
+}
+
+/// Most edges of one number: 24 leaves have 23 thresholds, plus minimum and maximum.
+pub const MAX_EDGES: usize = 25;
+/// Bins of the widest number; the network's tables have this many slots.
+pub const MAX_BINS: usize = MAX_EDGES - 1;
+
+/// Column indexes point into [`Encoding::columns`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NumberSource {
+    /// Number; flag as 0 and 1; date and timestamp as days (with fraction) since 1970-01-01.
+    Value(usize),
+    /// First over second; missing unless the second is at least 1.
+    Ratio(usize, usize),
+    Year(usize),
+    /// 1..=12
+    Month(usize),
+    /// 1 = Monday .. 7
+    Weekday(usize),
+}
+
+/// A category of the network. Code 0 = rare or unseen, 1 = missing or empty, 2.. = `values`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CategoryInput {
+    pub name: String,
+    pub source: CategorySource,
+    /// Sorted by bytes; `values[i]` has code i + 2.
+    pub values: Vec<String>,
+}
+
+impl CategoryInput {
+    /// Codes 0..codes()
+    pub fn codes(&self) -> usize {
+        self.values.len() + 2
+    }
+    /// Width of the embedding: min(6, max(2, n/2)).
+    pub fn dimension(&self) -> usize {
+        (self.codes() / 2).clamp(2, 6)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CategorySource {
+    /// The whole label (blanks at both ends cut).
+    Value(usize),
+    /// The first `.1` characters of a code of digits.
+    Prefix(usize, usize),
+    /// "true" if two columns hold the same label, "false" if not, missing if either is.
+    Equal(usize, usize),
+}
+
+/// A text of the encoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TextInput {
+    pub name: String,
+    pub source: TextSource,
+    /// Most tokens, special ones included.
+    pub max_tokens: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextSource {
+    Column(usize),
+    /// The whole row, serialised `name is value; ...` in the order of [`Encoding::columns`].
+    Row,
+}
+
+/// A row as the network reads it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EncodedRow {
+    /// For each number: its position on the edges, 0..=bins (bin + fraction); NaN = missing.
+    pub positions: Vec<f32>,
+    pub codes: Vec<u32>,
+    /// For each text: the value with blanks at both ends cut; empty = missing.
+    pub texts: Vec<String>,
+}

@@ -1,0 +1,38 @@
+//! The arithmetic of riskft. No PostgreSQL, no libtorch, no threads, no clock.
+//!
+//! The flow is relation -> dataset -> encode -> train -> quantize -> publish -> score; this crate
+//! holds every step that computes, under the step's own name:
+//!
+//! | module | step |
+//! |---|---|
+//! | [`cell`] | one value of a source column, as the server hands it over |
+//! | [`options`] | the named options of a training, parsed and bounded |
+//! | [`protocol`] | the job and the answer, between the server and the trainer |
+//! | [`dataset`] | rows in columns, roles, target, split, leak check |
+//! | [`encode`] | cells -> positions, codes and texts, as decided at training |
+//! | [`tokenize`] | text -> WordPiece ids over a memory-mapped vocabulary |
+//! | [`gemm`] | exact int8 matrix products |
+//! | [`encoder`] | the int8 text encoder |
+//! | [`network`] | the float network as trained, the int8 network as scored |
+//! | [`quantize`] | float -> int8, per output channel |
+//! | [`artifact`] | the model file: safetensors with a JSON specification |
+//! | [`model`] | a loaded version: cells -> probability |
+//! | [`metrics`], [`calibrate`] | figures of a model, and Platt's calibration |
+#![forbid(unsafe_op_in_unsafe_fn)]
+
+pub mod artifact;
+pub mod calibrate;
+pub mod cell;
+pub mod dataset;
+pub mod encode;
+pub mod encoder;
+pub mod gemm;
+pub mod math;
+pub mod metrics;
+pub mod model;
+pub mod network;
+pub mod options;
+pub mod protocol;
+pub mod quantize;
+pub mod refusal;
+pub mod tokenize;

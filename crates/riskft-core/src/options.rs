@@ -1,0 +1,357 @@
+//! The named options of a training, parsed from jsonb and bounded.
+//!
+//! An unknown key is refused with the nearest known one; a value outside its range is refused
+//! with the range. Every run stores its options as they were resolved.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::refusal::{code, Refusal, Result};
+
+/// How the pretrained encoder is fitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Low-rank adapters on query and value (Hu et al. 2021), merged before int8.
+    Lora,
+    /// Bottleneck adapters after attention and feed-forward (Houlsby et al. 2019).
+    Adapter,
+    /// All encoder weights: the traditional arm.
+    Full,
+    /// No text encoder: numbers, dates and categories only.
+    None,
+}
+
+impl Method {
+    pub fn parse(text: &str) -> Result<Self> {
+        match text {
+            "lora" => Ok(Method::Lora),
+            "adapter" => Ok(Method::Adapter),
+            "full" => Ok(Method::Full),
+            "none" => Ok(Method::None),
+            other => Err(Refusal::new(code::INVALID_PARAMETER, "unknown training method")
+                .detail(format!("The method is \"{other}\"."))
+                .hint("Use lora, adapter, full or none.")),
+        }
+    }
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Lora => "lora",
+            Method::Adapter => "adapter",
+            Method::Full => "full",
+            Method::None => "none",
+        }
+    }
+}
+
+/// How text columns reach the encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TextMode {
+    /// Each text column on its own, each distinct value once.
+    Fields,
+    /// The whole row as one serialised text and no tabular network: the traditional arm.
+    Row,
+}
+
+/// What happens to the new version once it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deploy {
+    /// Deploy the first version, and any that is not worse on the same test rows.
+    Auto,
+    Always,
+    Never,
+}
+
+/// A column's part in the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Number,
+    Category,
+    Text,
+    Date,
+    Flag,
+    /// Left out: names a row, does not describe it.
+    Identifier,
+    /// Left out: constant, empty, excluded, or of a type that is not read.
+    Ignored,
+    Target,
+}
+
+/// Arithmetic of the encoder while training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// bf16 where the processor or GPU multiplies it fast, else f32.
+    Auto,
+    Bf16,
+    F32,
+}
+
+/// Where the trainer computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceChoice {
+    /// The GPU if there is one, else the CPU.
+    Auto,
+    Cpu,
+    Gpu,
+}
+
+/// Shares of the four parts; they sum to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SplitShares {
+    pub train: f64,
+    pub validation: f64,
+    pub calibration: f64,
+    pub test: f64,
+}
+
+/// The publish gate between the float and the int8 model, on the test rows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Gate {
+    pub auc_loss: f64,
+    /// 99.9% quantile of the absolute change of the probability.
+    pub change_q999: f64,
+    pub change_max: f64,
+    /// Share of rows whose decision at the threshold changes.
+    pub flips: f64,
+}
+
+/// All options of a training, resolved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Rank of LoRA, or width of the bottleneck adapter. 1..=256.
+    pub rank: usize,
+    /// LoRA scale is alpha / rank.
+    pub alpha: f64,
+    /// Dropout before LoRA's first matrix. 0..1.
+    pub dropout: f64,
+    /// How many encoder layers, from the top, are tuned. 0 = all.
+    pub layers: usize,
+    /// Peak learning rate of the encoder stage.
+    pub learning_rate: f64,
+    /// Most epochs of the encoder stage. 0..=1000; 0 keeps the pretrained encoder as it is.
+    pub epochs: usize,
+    /// Learning rate of the head.
+    pub head_learning_rate: f64,
+    /// Most epochs of the head. 1..=1000.
+    pub head_epochs: usize,
+    /// Epochs without a better validation AUC before a stage stops.
+    pub patience: usize,
+    /// Rows of one step.
+    pub batch_size: usize,
+    /// Members whose probabilities are averaged. 1..=16.
+    pub members: usize,
+    /// Width of the head's two hidden layers. 8..=1024.
+    pub hidden: usize,
+    /// Most tokens of one text value, special ones included. 0 = 32 for short fields, 256 for long.
+    pub max_tokens: usize,
+    pub text: TextMode,
+    pub seed: u64,
+    pub split: SplitShares,
+    pub gate: Gate,
+    pub deploy: Deploy,
+    pub device: DeviceChoice,
+    pub precision: Precision,
+    /// Threads of the trainer. 0 = as many as the machine has.
+    pub threads: usize,
+    /// Stop each stage after this many steps; 0 = no bound. For trials of large tables.
+    pub max_steps: usize,
+    /// Roles by column name, instead of the ones decided from the data.
+    pub roles: BTreeMap<String, Role>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            rank: 16,
+            alpha: 32.0,
+            dropout: 0.1,
+            layers: 3,
+            learning_rate: 5e-4,
+            epochs: 4,
+            head_learning_rate: 1e-3,
+            head_epochs: 40,
+            patience: 6,
+            batch_size: 256,
+            members: 3,
+            hidden: 256,
+            max_tokens: 0,
+            text: TextMode::Fields,
+            seed: 0,
+            split: SplitShares { train: 0.55, validation: 0.15, calibration: 0.10, test: 0.20 },
+            gate: Gate { auc_loss: 0.001, change_q999: 0.02, change_max: 0.05, flips: 0.005 },
+            deploy: Deploy::Auto,
+            device: DeviceChoice::Auto,
+            precision: Precision::Auto,
+            threads: 0,
+            max_steps: 0,
+            roles: BTreeMap::new(),
+        }
+    }
+}
+
+impl Options {
+    /// Parses the jsonb object that the caller gave.
+    pub fn parse(value: &Value) -> Result<Self> {
+        let given = match value {
+            Value::Null => return Ok(Options::default()),
+            Value::Object(map) => map,
+            other => {
+                return Err(invalid("options must be a JSON object", format!("The value is {other}.")));
+            }
+        };
+        let mut whole = serde_json::to_value(Options::default())
+            .ok()
+            .and_then(|v| v.as_object().cloned())
+            .unwrap_or_default();
+        merge(&mut whole, given, "")?;
+        let options: Options = serde_json::from_value(Value::Object(whole))
+            .map_err(|e| invalid("invalid option value", format!("{}.", capitalised(&e.to_string()))))?;
+        options.check()?;
+        Ok(options)
+    }
+
+    fn check(&self) -> Result<()> {
+        range("rank", self.rank as f64, 1.0, 256.0)?;
+        range("alpha", self.alpha, 1e-3, 4096.0)?;
+        range("dropout", self.dropout, 0.0, 0.9)?;
+        range("layers", self.layers as f64, 0.0, 96.0)?;
+        range("learning_rate", self.learning_rate, 1e-8, 1.0)?;
+        range("epochs", self.epochs as f64, 0.0, 1000.0)?;
+        range("head_learning_rate", self.head_learning_rate, 1e-8, 1.0)?;
+        range("head_epochs", self.head_epochs as f64, 1.0, 1000.0)?;
+        range("patience", self.patience as f64, 1.0, 1000.0)?;
+        range("batch_size", self.batch_size as f64, 1.0, 65536.0)?;
+        range("members", self.members as f64, 1.0, 16.0)?;
+        range("hidden", self.hidden as f64, 8.0, 1024.0)?;
+        range("max_tokens", self.max_tokens as f64, 0.0, 4096.0)?;
+        range("threads", self.threads as f64, 0.0, 1024.0)?;
+        let s = self.split;
+        for (name, share) in [
+            ("split.train", s.train),
+            ("split.validation", s.validation),
+            ("split.calibration", s.calibration),
+            ("split.test", s.test),
+        ] {
+            range(name, share, 0.0, 1.0)?;
+        }
+        let sum = s.train + s.validation + s.calibration + s.test;
+        if (sum - 1.0).abs() > 1e-9 || s.train <= 0.0 || s.validation <= 0.0 {
+            return Err(invalid(
+                "invalid split",
+                format!("The shares sum to {sum}, train is {}, validation is {}.", s.train, s.validation),
+            )
+            .hint("The four shares sum to 1; train and validation are above 0."));
+        }
+        for (name, limit) in [
+            ("gate.auc_loss", self.gate.auc_loss),
+            ("gate.change_q999", self.gate.change_q999),
+            ("gate.change_max", self.gate.change_max),
+            ("gate.flips", self.gate.flips),
+        ] {
+            range(name, limit, 0.0, 1.0)?;
+        }
+        Ok(())
+    }
+}
+
+fn invalid(message: &str, detail: String) -> Refusal {
+    Refusal::new(code::INVALID_PARAMETER, message).detail(detail)
+}
+
+fn range(name: &str, value: f64, low: f64, high: f64) -> Result<()> {
+    if value >= low && value <= high {
+        return Ok(());
+    }
+    Err(invalid("option value out of range", format!("Option \"{name}\" is {value}."))
+        .hint(format!("It must be between {low} and {high}.")))
+}
+
+/// Lays `given` over the defaults; an unknown key is refused. `roles` takes any key.
+fn merge(whole: &mut Map<String, Value>, given: &Map<String, Value>, prefix: &str) -> Result<()> {
+    for (key, value) in given {
+        let Some(slot) = whole.get_mut(key) else {
+            return Err(unknown_key(prefix, key, whole.keys()));
+        };
+        match (slot, value) {
+            (Value::Object(inner), Value::Object(more)) if key != "roles" => {
+                merge(inner, more, &format!("{prefix}{key}."))?;
+            }
+            (slot, value) => *slot = value.clone(),
+        }
+    }
+    Ok(())
+}
+
+/// The refusal of an unknown key, with the nearest of the known ones as its hint.
+pub fn unknown_key<'a>(prefix: &str, key: &str, known: impl Iterator<Item = &'a String>) -> Refusal {
+    let nearest = known.max_by(|a, b| {
+        strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key))
+    });
+    let refusal = invalid("unknown option", format!("There is no option \"{prefix}{key}\"."));
+    match nearest {
+        Some(nearest) => refusal.hint(format!("Perhaps you meant \"{prefix}{nearest}\".")),
+        None => refusal,
+    }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn null_and_empty_are_the_defaults() {
+        assert_eq!(Options::parse(&Value::Null), Ok(Options::default()));
+        assert_eq!(Options::parse(&json!({})), Ok(Options::default()));
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        let refusal = Options::parse(&json!({"rnak": 8})).unwrap_err();
+        assert_eq!(refusal.code, code::INVALID_PARAMETER);
+        assert!(refusal.detail.contains("rnak"));
+        assert!(refusal.hint.contains("\"rank\""));
+        let refusal = Options::parse(&json!({"gate": {"flip": 1}})).unwrap_err();
+        assert!(refusal.hint.contains("\"gate.flips\""));
+    }
+
+    #[test]
+    fn every_kind_of_bad_value_is_refused() {
+        for bad in [
+            json!([]),
+            json!("x"),
+            json!({"rank": 0}),
+            json!({"rank": -1}),
+            json!({"rank": "16"}),
+            json!({"rank": 1.5}),
+            json!({"dropout": 1}),
+            json!({"text": "words"}),
+            json!({"split": {"train": 0.9}}),
+            json!({"split": 3}),
+            json!({"roles": {"a": "colour"}}),
+            json!({"gate": {"flips": 2}}),
+        ] {
+            let refusal = Options::parse(&bad).expect_err(&bad.to_string());
+            assert_eq!(refusal.code, code::INVALID_PARAMETER, "{bad}");
+            assert!(!refusal.detail.is_empty(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn roles_take_any_column_name() {
+        let options = Options::parse(&json!({"roles": {"My Col": "category"}})).unwrap();
+        assert_eq!(options.roles["My Col"], Role::Category);
+    }
+}

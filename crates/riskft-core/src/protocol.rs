@@ -1,0 +1,398 @@
+//! The job and the answer, between the server and the trainer.
+//!
+//! Job (the trainer's stdin, or a job file): frames of `u8 kind, u32 LE length, payload`:
+//! one [`JobHeader`] as JSON, then column batches, then an end frame. A stream that stops short
+//! of the end frame is no job.
+//!
+//! Answer (the trainer's stdout): [`Event`]s, one JSON object a line. The last line is
+//! `refused` or `result`; after a result line the blobs it lists follow as raw bytes, in order.
+//!
+//! Every length is checked against a bound before memory is taken for it.
+
+use std::io::{self, Read, Write};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cell::{Cell, ColumnType, SourceColumn};
+use crate::metrics::Metric;
+use crate::options::{Method, Options, Role};
+use crate::refusal::{code, Refusal, Result};
+
+pub const PROTOCOL: u32 = 1;
+/// Largest frame either end accepts, bytes.
+pub const MAX_FRAME: usize = 64 << 20;
+/// Longest line of the answer, bytes.
+pub const MAX_LINE: usize = 16 << 20;
+/// Longest text cell that is handed over, bytes; longer ones are cut at a character.
+/// The encoder reads at most 4,096 tokens, which fit.
+pub const MAX_TEXT: usize = 64 << 10;
+
+pub const FRAME_HEADER: u8 = 1;
+pub const FRAME_BATCH: u8 = 2;
+pub const FRAME_END: u8 = 3;
+
+/// What is to be trained, and on which columns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobHeader {
+    pub protocol: u32,
+    pub model: String,
+    /// As the user wrote it; for messages only.
+    pub relation: String,
+    pub target: String,
+    /// Text of the positive label, when the caller gave one.
+    pub positive: Option<String>,
+    /// Columns to leave out.
+    pub exclude: Vec<String>,
+    pub time_column: Option<String>,
+    pub method: Method,
+    /// Name of the base model, e.g. `minilm-l6`.
+    pub base: String,
+    /// Folder with `config.json`, `tokenizer.json`, `model.safetensors`; empty without text.
+    pub base_dir: String,
+    pub options: Options,
+    /// All readable columns of the relation, the target and the excluded ones among them.
+    pub columns: Vec<SourceColumn>,
+    /// Columns whose type is not read: (name, declared type).
+    #[serde(default)]
+    pub unread: Vec<(String, String)>,
+    /// The day of the training, days since 1970-01-01: reads two-digit years.
+    pub reference_date: i32,
+}
+
+/// One line of the trainer's answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    Progress(Progress),
+    /// A NOTICE for the caller.
+    Notice(String),
+    /// A WARNING for the caller: (message, detail).
+    Warning(String, String),
+    Refused(Refusal),
+    Result(Box<TrainingResult>),
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// load | prepare | encode | head | tune | quantize | evaluate
+    pub phase: String,
+    pub done: u64,
+    pub total: u64,
+    pub epoch: u64,
+    pub loss: Option<f64>,
+    pub validation_auc: Option<f64>,
+    pub seconds_left: Option<f64>,
+}
+
+/// One column of the relation, as the model sees it: a row of riskft.features.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FeatureReport {
+    pub column_name: String,
+    pub role: Role,
+    pub why: String,
+    /// Share of rows whose cell is missing, 0..1.
+    pub missing_share: f64,
+    pub distinct_values: u64,
+    /// AUC of the column alone on the training rows (max of it and its complement), when known.
+    pub alone_auc: Option<f64>,
+}
+
+/// The float model against the int8 model, on the test rows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct GateReport {
+    pub rows: u64,
+    /// Float AUC - int8 AUC; None when the test part has one class only or is too small.
+    pub auc_loss: Option<f64>,
+    pub change_q999: f64,
+    pub change_max: f64,
+    pub flips: Option<f64>,
+    pub passed: bool,
+}
+
+/// What the run used: the ledger behind riskft.costs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ledger {
+    pub rows: u64,
+    pub rows_unlabelled: u64,
+    pub rows_train: u64,
+    pub rows_validation: u64,
+    pub rows_calibration: u64,
+    pub rows_test: u64,
+    /// Encoder tokens if every text cell of every row were encoded.
+    pub tokens: u64,
+    /// Encoder tokens of the distinct values.
+    pub tokens_distinct: u64,
+    pub parameters: u64,
+    pub parameters_trainable: u64,
+    /// `cpu`, or the GPU's name.
+    pub device: String,
+    pub precision: String,
+    pub threads: u32,
+    /// Wall seconds during which the device worked for this run.
+    pub device_seconds: f64,
+    pub cpu_seconds: f64,
+    pub wall_seconds: f64,
+    pub peak_memory_bytes: u64,
+    /// Wall seconds by phase, in order.
+    pub phases: Vec<(String, f64)>,
+    pub head_epochs: u64,
+    pub tune_epochs: u64,
+    /// Mean CPU seconds of one epoch of the encoder stage.
+    pub tune_epoch_cpu_seconds: Option<f64>,
+    /// Validation AUC with the frozen encoder, and after tuning.
+    pub auc_frozen: Option<f64>,
+    pub auc_tuned: Option<f64>,
+    /// Paired standard error of the difference.
+    pub auc_gain_se: Option<f64>,
+    pub tuned_kept: bool,
+}
+
+/// A metric on one part of the rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartMetric {
+    /// train | validation | calibration | test
+    pub part: String,
+    #[serde(flatten)]
+    pub metric: Metric,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlobKind {
+    /// The int8 base encoder, shared by all versions.
+    Encoder,
+    /// The scoring part of a version.
+    Version,
+    /// Float adapters and head, for later updates; never read by scoring.
+    Training,
+}
+
+impl BlobKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            BlobKind::Encoder => "encoder",
+            BlobKind::Version => "version",
+            BlobKind::Training => "training",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobHeader {
+    pub kind: BlobKind,
+    /// Lower-case hex of the SHA-256 of the bytes.
+    pub digest: String,
+    pub length: u64,
+}
+
+/// All that the server stores of a training, but the blobs' bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainingResult {
+    pub positive_label: String,
+    pub negative_label: String,
+    /// Decision threshold on the probability: best F1 on the validation rows.
+    pub threshold: f64,
+    pub features: Vec<FeatureReport>,
+    pub metrics: Vec<PartMetric>,
+    pub gate: GateReport,
+    pub ledger: Ledger,
+    pub blobs: Vec<BlobHeader>,
+}
+
+/// Writes a job: header, batches, end.
+pub struct JobWriter<W: Write> {
+    out: W,
+}
+
+impl<W: Write> JobWriter<W> {
+    pub fn new(mut out: W, header: &JobHeader) -> io::Result<Self> {
+        let json = serde_json::to_vec(header)?;
+        write_frame(&mut out, FRAME_HEADER, &json)?;
+        Ok(JobWriter { out })
+    }
+    pub fn batch(&mut self, batch: &BatchBuilder) -> io::Result<()> {
+        write_frame(&mut self.out, FRAME_BATCH, &batch.payload())
+    }
+    pub fn end(mut self) -> io::Result<W> {
+        write_frame(&mut self.out, FRAME_END, &[])?;
+        self.out.flush()?;
+        Ok(self.out)
+    }
+}
+
+pub fn write_frame(out: &mut impl Write, kind: u8, payload: &[u8]) -> io::Result<()> {
+    if payload.len() > MAX_FRAME {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "frame too long"));
+    }
+    out.write_all(&[kind])?;
+    out.write_all(&(payload.len() as u32).to_le_bytes())?;
+    out.write_all(payload)
+}
+
+/// Reads one frame; the payload replaces the contents of `payload`.
+pub fn read_frame(input: &mut impl Read, payload: &mut Vec<u8>) -> Result<u8> {
+    let mut head = [0u8; 5];
+    input.read_exact(&mut head).map_err(|e| broken(&format!("the job ends early: {e}")))?;
+    let length = u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize;
+    if length > MAX_FRAME {
+        return Err(broken("a frame is longer than allowed"));
+    }
+    payload.clear();
+    let read = input
+        .take(length as u64)
+        .read_to_end(payload)
+        .map_err(|e| broken(&format!("the job cannot be read: {e}")))?;
+    if read != length {
+        return Err(broken("the job ends within a frame"));
+    }
+    Ok(head[0])
+}
+
+pub fn broken(detail: &str) -> Refusal {
+    Refusal::new(code::PROTOCOL_VIOLATION, "malformed training job")
+        .detail(format!("In reading the job, {detail}."))
+}
+
+/// Columns of some rows, on their way to the trainer.
+///
+/// Payload: `u32 rows`, then for each column `rows` presence bytes (1 = present), then the values
+/// of the present cells: bool u8, int i64, float f64, date i32, timestamp i64 (all LE), text
+/// `u32 length, bytes`.
+pub struct BatchBuilder {
+    types: Vec<ColumnType>,
+    present: Vec<Vec<u8>>,
+    values: Vec<Vec<u8>>,
+    rows: u32,
+}
+
+impl BatchBuilder {
+    pub fn new(columns: &[SourceColumn]) -> Self {
+        BatchBuilder {
+            types: columns.iter().map(|c| c.column_type).collect(),
+            present: vec![Vec::new(); columns.len()],
+            values: vec![Vec::new(); columns.len()],
+            rows: 0,
+        }
+    }
+    pub fn rows(&self) -> u32 {
+        self.rows
+    }
+    /// Bytes of the payload so far.
+    pub fn size(&self) -> usize {
+        4 + self.values.iter().map(Vec::len).sum::<usize>() + self.rows as usize * self.types.len()
+    }
+    pub fn clear(&mut self) {
+        self.rows = 0;
+        self.present.iter_mut().chain(&mut self.values).for_each(Vec::clear);
+    }
+    /// Appends one row; a cell of another type than its column's is a defect of the caller and
+    /// is refused.
+    pub fn push(&mut self, row: &[Cell<'_>]) -> Result<()> {
+        if row.len() != self.types.len() {
+            return Err(broken("a row has another number of columns than the header"));
+        }
+        for (index, cell) in row.iter().enumerate() {
+            let out = &mut self.values[index];
+            match (*cell, self.types[index]) {
+                (Cell::Null, _) => {}
+                (Cell::Bool(v), ColumnType::Bool) => out.push(u8::from(v)),
+                (Cell::Int(v), ColumnType::Int) => out.extend_from_slice(&v.to_le_bytes()),
+                (Cell::Float(v), ColumnType::Float) => out.extend_from_slice(&v.to_le_bytes()),
+                (Cell::Date(v), ColumnType::Date) => out.extend_from_slice(&v.to_le_bytes()),
+                (Cell::Timestamp(v), ColumnType::Timestamp) => out.extend_from_slice(&v.to_le_bytes()),
+                (Cell::Text(v), ColumnType::Text) => {
+                    let v = cut(v, MAX_TEXT);
+                    out.extend_from_slice(&(v.len() as u32).to_le_bytes());
+                    out.extend_from_slice(v.as_bytes());
+                }
+                _ => return Err(broken("a cell is of another type than its column")),
+            }
+            self.present[index].push(u8::from(*cell != Cell::Null));
+        }
+        self.rows += 1;
+        Ok(())
+    }
+    fn payload(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.size());
+        out.extend_from_slice(&self.rows.to_le_bytes());
+        for (present, values) in self.present.iter().zip(&self.values) {
+            out.extend_from_slice(present);
+            out.extend_from_slice(values);
+        }
+        out
+    }
+}
+
+/// The longest prefix of at most `bytes` bytes that ends at a character.
+pub fn cut(text: &str, bytes: usize) -> &str {
+    if text.len() <= bytes {
+        return text;
+    }
+    let mut end = bytes;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// Takes the cells of a batch payload, column by column: `sink(column, row, cell)`.
+pub fn read_batch<'a>(
+    payload: &'a [u8],
+    types: &[ColumnType],
+    mut sink: impl FnMut(usize, usize, Cell<'a>) -> Result<()>,
+) -> Result<usize> {
+    let mut rest = Rest(payload);
+    let rows = u32::from_le_bytes(rest.array()?) as usize;
+    if rows.saturating_mul(types.len()) > payload.len() {
+        return Err(broken("a batch claims more rows than it holds"));
+    }
+    for (column, kind) in types.iter().enumerate() {
+        let present = rest.take(rows)?;
+        for (row, flag) in present.iter().enumerate() {
+            let cell = match flag {
+                0 => Cell::Null,
+                1 => rest.cell(*kind)?,
+                _ => return Err(broken("a presence byte is neither 0 nor 1")),
+            };
+            sink(column, row, cell)?;
+        }
+    }
+    if rest.0.is_empty() {
+        Ok(rows)
+    } else {
+        Err(broken("a batch has bytes left over"))
+    }
+}
+
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(count).ok_or_else(|| broken("a batch ends early"))?;
+        self.0 = tail;
+        Ok(head)
+    }
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.take(N)?);
+        Ok(out)
+    }
+    fn cell(&mut self, kind: ColumnType) -> Result<Cell<'a>> {
+        Ok(match kind {
+            ColumnType::Bool => Cell::Bool(self.array::<1>()?[0] != 0),
+            ColumnType::Int => Cell::Int(i64::from_le_bytes(self.array()?)),
+            ColumnType::Float => Cell::Float(f64::from_le_bytes(self.array()?)),
+            ColumnType::Date => Cell::Date(i32::from_le_bytes(self.array()?)),
+            ColumnType::Timestamp => Cell::Timestamp(i64::from_le_bytes(self.array()?)),
+            ColumnType::Text => {
+                let length = u32::from_le_bytes(self.array()?) as usize;
+                if length > MAX_TEXT {
+                    return Err(broken("a text cell is longer than allowed"));
+                }
+                let text = std::str::from_utf8(self.take(length)?);
+                Cell::Text(text.map_err(|_| broken("a text cell is not UTF-8"))?)
+            }
+        })
+    }
+}

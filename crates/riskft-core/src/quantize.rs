@@ -1,0 +1,1 @@
+//! Float -> int8, per output channel.

@@ -1,0 +1,59 @@
+//! A refusal that the user can act on; it crosses the protocol and becomes one `ereport`.
+
+use serde::{Deserialize, Serialize};
+
+/// A refused request, in the words and the code that the user sees.
+///
+/// `message` is in the PostgreSQL manner (lower case, no full stop); `detail` names the column,
+/// value or label; `hint` tells the way out. The last two are whole sentences, or empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// SQLSTATE, five characters; see [`code`].
+    pub code: String,
+    pub message: String,
+    #[serde(default)]
+    pub detail: String,
+    #[serde(default)]
+    pub hint: String,
+}
+
+/// The SQLSTATEs that riskft uses.
+pub mod code {
+    /// A parameter that cannot be meant (an unknown option, a value out of range).
+    pub const INVALID_PARAMETER: &str = "22023";
+    /// Data that cannot be trained on, or a version that missed its gate.
+    pub const DATA_EXCEPTION: &str = "22000";
+    pub const UNDEFINED_COLUMN: &str = "42703";
+    pub const UNDEFINED_OBJECT: &str = "42704";
+    pub const NULL_NOT_ALLOWED: &str = "22004";
+    pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
+    /// A stored model that is damaged.
+    pub const DATA_CORRUPTED: &str = "XX001";
+    /// A file that the installation lacks (base weights, the trainer).
+    pub const UNDEFINED_FILE: &str = "58P01";
+    pub const OUT_OF_MEMORY: &str = "53200";
+    pub const DISK_FULL: &str = "53100";
+    pub const NOT_SUPPORTED: &str = "0A000";
+    /// The trainer ended without a result.
+    pub const EXTERNAL_ROUTINE: &str = "38000";
+    pub const PROTOCOL_VIOLATION: &str = "08P01";
+}
+
+impl Refusal {
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Refusal { code: code.into(), message: message.into(), detail: String::new(), hint: String::new() }
+    }
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+}
+
+pub type Result<T> = std::result::Result<T, Refusal>;

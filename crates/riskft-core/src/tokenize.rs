@@ -1,0 +1,1 @@
+//! Text -> WordPiece ids over a memory-mapped vocabulary.
