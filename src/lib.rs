@@ -1,2 +1,59 @@
 //! riskft: train and score credit-risk models inside PostgreSQL.
+//!
+//! This crate is the SQL-facing layer: when, and by whom. Arithmetic lives in `riskft-core`,
+//! training in the process `riskft-trainer`.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `settings` | every riskft.* setting |
+//! | `error` | refusals -> SQLSTATE, DETAIL, HINT |
+//! | `spi` | queries on the catalogue, as its owner |
+//! | `catalog` | models, versions, rights |
+//! | `datum` | a PostgreSQL value -> a cell |
+//! | `relation` | table, view or SELECT -> typed columns and batches, as the caller |
+//! | `train`, `trainer_process` | riskft_train; start, feed, watch, kill the trainer |
+//! | `publish` | verify, store, switch: one transaction |
+//! | `model_cache` | stored model files -> memory maps, shared by all backends |
+//! | `score` | risk_score, risk_score_json |
+//! | `evaluate` | riskft_evaluate |
+//! | `lifecycle` | riskft_deploy, riskft_drop |
+
+mod catalog;
+mod datum;
+mod error;
+mod evaluate;
+mod lifecycle;
+mod model_cache;
+mod publish;
+mod relation;
+mod score;
+mod settings;
+mod spi;
+mod train;
+mod trainer_process;
+
 pgrx::pg_module_magic!();
+
+pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
+pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["catalog"]);
+pgrx::extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["views"], finalize);
+
+/// Runs once in each backend that loads the library.
+#[pgrx::pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    settings::register();
+}
+
+/// Declares a function of this library to PostgreSQL's version-1 calling convention.
+#[macro_export]
+macro_rules! version_1 {
+    ($finfo:ident) => {
+        #[no_mangle]
+        #[doc(hidden)]
+        pub extern "C" fn $finfo() -> &'static pgrx::pg_sys::Pg_finfo_record {
+            static RECORD: pgrx::pg_sys::Pg_finfo_record =
+                pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+            &RECORD
+        }
+    };
+}

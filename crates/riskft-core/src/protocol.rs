@@ -30,6 +30,10 @@ pub const MAX_TEXT: usize = 64 << 10;
 pub const FRAME_HEADER: u8 = 1;
 pub const FRAME_BATCH: u8 = 2;
 pub const FRAME_END: u8 = 3;
+/// The deployed version's file, and its base encoder's, to be scored on the same test rows. Each
+/// comes as one or more frames, before the first batch; payloads of one kind are joined.
+pub const FRAME_INCUMBENT_VERSION: u8 = 4;
+pub const FRAME_INCUMBENT_ENCODER: u8 = 5;
 
 /// What is to be trained, and on which columns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -108,6 +112,18 @@ pub struct GateReport {
     pub change_max: f64,
     pub flips: Option<f64>,
     pub passed: bool,
+}
+
+/// The deployed version on the new version's test rows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct IncumbentReport {
+    pub auc: Option<f64>,
+    /// New AUC - incumbent's AUC.
+    pub difference: Option<f64>,
+    /// Paired standard error of the difference (DeLong).
+    pub standard_error: Option<f64>,
+    /// Why there is no figure: another positive label, a column that is gone, one class.
+    pub why_not: String,
 }
 
 /// What the run used: the ledger behind riskft.costs.
@@ -197,6 +213,9 @@ pub struct TrainingResult {
     pub metrics: Vec<PartMetric>,
     pub gate: GateReport,
     pub ledger: Ledger,
+    /// None where no version was deployed before.
+    #[serde(default)]
+    pub incumbent: Option<IncumbentReport>,
     pub blobs: Vec<BlobHeader>,
 }
 
@@ -313,7 +332,8 @@ impl BatchBuilder {
         self.rows += 1;
         Ok(())
     }
-    fn payload(&self) -> Vec<u8> {
+    /// The payload of a batch frame.
+    pub fn payload(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.size());
         out.extend_from_slice(&self.rows.to_le_bytes());
         for (present, values) in self.present.iter().zip(&self.values) {

@@ -1,0 +1,40 @@
+-- The SQL surface, in the schema that the extension is created in.
+
+CREATE PROCEDURE riskft_train(
+    model text, relation text, target text,
+    positive text DEFAULT NULL, exclude text[] DEFAULT '{}', time_column text DEFAULT NULL,
+    method text DEFAULT 'lora', base text DEFAULT 'minilm-l6', options jsonb DEFAULT '{}',
+    wait boolean DEFAULT true,
+    INOUT version integer DEFAULT NULL, INOUT auc float8 DEFAULT NULL,
+    INOUT ks float8 DEFAULT NULL, INOUT run bigint DEFAULT NULL)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'riskft_train';
+COMMENT ON PROCEDURE riskft_train IS
+    'Train a version of a model on a table, view or SELECT; returns version, test AUC, test KS and run';
+
+CREATE FUNCTION risk_score(model text, t anyelement) RETURNS float8
+    LANGUAGE c STABLE PARALLEL SAFE COST 400 AS 'MODULE_PATHNAME', 'risk_score';
+COMMENT ON FUNCTION risk_score(text, anyelement) IS
+    'Calibrated probability of the positive class for a row; columns are matched by name';
+
+CREATE FUNCTION risk_score_json(model text, features jsonb) RETURNS float8
+    LANGUAGE c STABLE PARALLEL SAFE COST 400 AS 'MODULE_PATHNAME', 'risk_score_json';
+COMMENT ON FUNCTION risk_score_json(text, jsonb) IS
+    'Calibrated probability of the positive class for a JSON object; keys are matched by column name';
+
+CREATE FUNCTION riskft_evaluate(model text, relation text, target text,
+    OUT metric text, OUT value float8, OUT ci_low float8, OUT ci_high float8)
+    RETURNS SETOF record
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 11 COST 1000000
+    AS 'MODULE_PATHNAME', 'riskft_evaluate_wrapper';
+COMMENT ON FUNCTION riskft_evaluate IS
+    'Figures of a model on the labelled rows of a table, view or SELECT';
+
+CREATE FUNCTION riskft_deploy(model text, version integer) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_deploy_wrapper';
+COMMENT ON FUNCTION riskft_deploy(text, integer) IS
+    'Let the bare model name mean this version from the next statement on';
+
+CREATE FUNCTION riskft_drop(model text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_drop_wrapper';
+COMMENT ON FUNCTION riskft_drop(text) IS
+    'Drop a model with all its versions; its runs stay in the ledger';

@@ -1,0 +1,113 @@
+-- What people and BI tools read: flat columns, stable order, only what is one's own.
+
+CREATE FUNCTION riskft.is_own(owner name) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    RETURN EXISTS (SELECT FROM pg_catalog.pg_roles r
+                   WHERE r.rolname = owner AND pg_catalog.pg_has_role(r.oid, 'USAGE'));
+COMMENT ON FUNCTION riskft.is_own(name) IS
+    'Whether the current role has the privileges of the named owner; false for a role that does not exist';
+
+CREATE VIEW riskft.models WITH (security_barrier) AS
+SELECT m.name AS model, m.owner, m.deployed_version,
+       (SELECT count(*) FROM riskft.version v WHERE v.model_id = m.model_id) AS versions,
+       m.created_at
+FROM riskft.model m
+WHERE riskft.is_own(m.owner);
+COMMENT ON VIEW riskft.models IS 'Your models, and the version of each that scores';
+
+CREATE VIEW riskft.versions WITH (security_barrier) AS
+SELECT m.name AS model, v.version, v.version = m.deployed_version AS deployed,
+       r.method, r.base, r.relation, r.target, v.positive_label, v.negative_label, v.threshold,
+       (SELECT t.value FROM riskft.metric t WHERE t.model_id = v.model_id
+        AND t.version = v.version AND t.part = 'test' AND t.metric = 'auc') AS test_auc,
+       (SELECT t.value FROM riskft.metric t WHERE t.model_id = v.model_id
+        AND t.version = v.version AND t.part = 'test' AND t.metric = 'ks') AS test_ks,
+       r.run_id AS run, b.length AS bytes, v.version_digest AS digest, v.created_at
+FROM riskft.version v
+JOIN riskft.model m USING (model_id)
+JOIN riskft.run r USING (run_id)
+JOIN riskft.blob b ON b.digest = v.version_digest
+WHERE riskft.is_own(m.owner);
+COMMENT ON VIEW riskft.versions IS 'Versions of your models: how each was trained and what it reached on its test rows';
+
+CREATE VIEW riskft.runs WITH (security_barrier) AS
+SELECT r.run_id AS run, r.model_name AS model, r.owner, r.state, r.relation, r.target, r.method,
+       r.base, r.options, r.started_at, r.ended_at, r.error,
+       (r.ledger ->> 'rows')::bigint AS rows,
+       (r.ledger ->> 'rows_unlabelled')::bigint AS rows_unlabelled,
+       (r.ledger ->> 'rows_train')::bigint AS rows_train,
+       (r.ledger ->> 'rows_validation')::bigint AS rows_validation,
+       (r.ledger ->> 'rows_calibration')::bigint AS rows_calibration,
+       (r.ledger ->> 'rows_test')::bigint AS rows_test,
+       (r.ledger ->> 'head_epochs')::bigint AS head_epochs,
+       (r.ledger ->> 'tune_epochs')::bigint AS tune_epochs,
+       (r.ledger ->> 'auc_frozen')::float8 AS auc_frozen,
+       (r.ledger ->> 'auc_tuned')::float8 AS auc_tuned,
+       (r.ledger ->> 'auc_gain_se')::float8 AS auc_gain_se,
+       (r.ledger ->> 'tuned_kept')::boolean AS tuned_kept
+FROM riskft.run r
+WHERE riskft.is_own(r.owner);
+COMMENT ON VIEW riskft.runs IS 'Your trainings: state, rows of each part, and what tuning the encoder brought';
+
+CREATE VIEW riskft.phases WITH (security_barrier) AS
+SELECT r.run_id AS run, r.model_name AS model, p.ordinal::integer AS ordinal,
+       p.phase ->> 0 AS phase, (p.phase ->> 1)::float8 AS seconds
+FROM riskft.run r,
+     jsonb_array_elements(r.ledger -> 'phases') WITH ORDINALITY AS p(phase, ordinal)
+WHERE riskft.is_own(r.owner);
+COMMENT ON VIEW riskft.phases IS 'Where the time of each of your trainings went, in wall seconds';
+
+CREATE VIEW riskft.features WITH (security_barrier) AS
+SELECT m.name AS model, f.version, f.ordinal, f.column_name, f.role, f.why, f.missing_share,
+       f.distinct_values, f.alone_auc
+FROM riskft.feature f JOIN riskft.model m USING (model_id)
+WHERE riskft.is_own(m.owner);
+COMMENT ON VIEW riskft.features IS 'Columns that each version of your models saw, their role and why';
+
+CREATE VIEW riskft.metrics WITH (security_barrier) AS
+SELECT m.name AS model, t.version, t.part, t.metric, t.value, t.ci_low, t.ci_high
+FROM riskft.metric t JOIN riskft.model m USING (model_id)
+WHERE riskft.is_own(m.owner);
+COMMENT ON VIEW riskft.metrics IS 'Figures of each version on its train, validation, calibration and test rows';
+
+CREATE VIEW riskft.gates WITH (security_barrier) AS
+SELECT m.name AS model, v.version,
+       (v.gate ->> 'rows')::bigint AS rows,
+       (v.gate ->> 'auc_loss')::float8 AS auc_loss,
+       (v.gate ->> 'change_q999')::float8 AS change_q999,
+       (v.gate ->> 'change_max')::float8 AS change_max,
+       (v.gate ->> 'flips')::float8 AS flips,
+       (v.gate ->> 'passed')::boolean AS passed
+FROM riskft.version v JOIN riskft.model m USING (model_id)
+WHERE riskft.is_own(m.owner);
+COMMENT ON VIEW riskft.gates IS 'What int8 changed against the float model on the test rows of each version';
+
+CREATE VIEW riskft.costs WITH (security_barrier) AS
+SELECT r.run_id AS run, r.model_name AS model, v.version, r.method,
+       r.options ->> 'text' AS text,
+       (r.ledger ->> 'rows')::bigint AS rows,
+       (r.ledger ->> 'tokens')::bigint AS tokens,
+       (r.ledger ->> 'tokens_distinct')::bigint AS tokens_distinct,
+       (r.ledger ->> 'parameters')::bigint AS parameters,
+       (r.ledger ->> 'parameters_trainable')::bigint AS parameters_trainable,
+       (r.ledger ->> 'parameters_trainable')::float8
+           / nullif((r.ledger ->> 'parameters')::float8, 0) AS trainable_share,
+       r.ledger ->> 'device' AS device,
+       r.ledger ->> 'precision' AS "precision",
+       (r.ledger ->> 'threads')::integer AS threads,
+       (r.ledger ->> 'device_seconds')::float8 AS device_seconds,
+       (r.ledger ->> 'cpu_seconds')::float8 AS cpu_seconds,
+       (r.ledger ->> 'wall_seconds')::float8 AS wall_seconds,
+       (r.ledger ->> 'tune_epoch_cpu_seconds')::float8 AS tune_epoch_cpu_seconds,
+       (r.ledger ->> 'peak_memory_bytes')::bigint AS peak_memory_bytes,
+       r.device_hour_price,
+       (r.ledger ->> 'device_seconds')::float8 / 3600 * r.device_hour_price AS cost
+FROM riskft.run r LEFT JOIN riskft.version v USING (run_id)
+WHERE r.state = 'done' AND riskft.is_own(r.owner);
+COMMENT ON VIEW riskft.costs IS
+    'What each of your trainings used, and its cost at riskft.device_hour_price of the day';
+
+GRANT USAGE ON SCHEMA riskft TO PUBLIC;
+GRANT SELECT ON riskft.models, riskft.versions, riskft.runs, riskft.phases, riskft.features,
+    riskft.metrics, riskft.gates, riskft.costs TO PUBLIC;

@@ -1,0 +1,174 @@
+//! Typed access to the riskft.* tables: models, versions, rights.
+
+use std::ffi::CString;
+
+use pgrx::pg_sys;
+use riskft_core::refusal::{code, Refusal, Result};
+
+use crate::spi::{self, Param};
+
+/// A version as scoring needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionFiles {
+    pub version: i32,
+    pub version_file: StoredFile,
+    pub encoder_file: Option<StoredFile>,
+}
+
+/// A model file in riskft.blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFile {
+    /// SHA-256, lower-case hex.
+    pub digest: String,
+    pub length: u64,
+}
+
+/// `name`, `name@3` or `name@alias`, as the user writes a model.
+pub struct ModelName<'a> {
+    pub name: &'a str,
+    pub version: Option<i32>,
+}
+
+impl<'a> ModelName<'a> {
+    pub fn parse(text: &'a str) -> Result<Self> {
+        let Some((name, suffix)) = text.rsplit_once('@') else {
+            return Ok(ModelName { name: text, version: None });
+        };
+        match suffix.parse::<i32>() {
+            Ok(version) if version > 0 => Ok(ModelName { name, version: Some(version) }),
+            _ => Err(Refusal::new(code::UNDEFINED_OBJECT, "model alias does not exist")
+                .detail(format!("Model \"{name}\" has no alias \"{suffix}\"."))
+                .hint("Write the model's name alone for its deployed version, or name@number.")),
+        }
+    }
+}
+
+/// Refuses a name that a model cannot have.
+pub fn check_model_name(name: &str) -> Result<()> {
+    let bad = name.trim().is_empty()
+        || name.len() > 63
+        || name.contains('@')
+        || name.chars().any(char::is_control);
+    if !bad {
+        return Ok(());
+    }
+    Err(Refusal::new(code::INVALID_PARAMETER, "invalid model name")
+        .detail(format!("The name is \"{name}\"."))
+        .hint("Use 1 to 63 bytes, not blank, without @ and control characters."))
+}
+
+struct ModelRow {
+    owner: String,
+    deployed: Option<i32>,
+    files: Option<VersionFiles>,
+}
+
+/// The files of a version that the current role may score.
+pub fn scorable(text: &str) -> Result<VersionFiles> {
+    let wanted = ModelName::parse(text)?;
+    let row = spi::as_owner(|| read_model(&wanted))?;
+    let row = row.ok_or_else(|| unknown_model(wanted.name))?;
+    require_owner(wanted.name, &row.owner)?;
+    match (row.files, wanted.version) {
+        (Some(files), _) => Ok(files),
+        (None, Some(version)) => Err(Refusal::new(
+            code::UNDEFINED_OBJECT,
+            format!("version {version} of model \"{}\" does not exist", wanted.name),
+        )
+        .detail(format!("The version asked for is {version}."))
+        .hint("The view riskft.versions lists the versions of your models.")),
+        (None, None) => Err(Refusal::new(
+            "55000",
+            format!("model \"{}\" has no deployed version", wanted.name),
+        )
+        .detail(format!("The deployed version is {:?}.", row.deployed))
+        .hint(format!("Deploy one: SELECT riskft_deploy('{}', 1).", wanted.name))),
+    }
+}
+
+/// The files of a model's deployed version, where it has one. Rights are the caller's to check.
+pub fn deployed(name: &str) -> Result<Option<VersionFiles>> {
+    let row = spi::as_owner(|| read_model(&ModelName { name, version: None }))?;
+    Ok(row.and_then(|row| row.files))
+}
+
+fn read_model(wanted: &ModelName<'_>) -> Result<Option<ModelRow>> {
+    let rows = spi::query(
+        "SELECT m.owner::text, m.deployed_version, v.version, v.version_digest, b.length,
+                v.encoder_digest, e.length
+         FROM riskft.model m
+         LEFT JOIN riskft.version v
+             ON v.model_id = m.model_id AND v.version = coalesce($2, m.deployed_version)
+         LEFT JOIN riskft.blob b ON b.digest = v.version_digest
+         LEFT JOIN riskft.blob e ON e.digest = v.encoder_digest
+         WHERE m.name = $1",
+        &[Param::Text(wanted.name), Param::OptionalInt4(wanted.version)],
+        true,
+        |row| {
+            let file = |digest: i32, length: i32| {
+                Some(StoredFile {
+                    digest: row.get::<String>(digest)?,
+                    length: u64::try_from(row.get::<i64>(length)?).ok()?,
+                })
+            };
+            let files = row.get::<i32>(3).zip(file(4, 5)).map(|(version, version_file)| {
+                VersionFiles { version, version_file, encoder_file: file(6, 7) }
+            });
+            ModelRow { owner: row.get(1).unwrap_or_default(), deployed: row.get(2), files }
+        },
+    )?;
+    Ok(rows.into_iter().next())
+}
+
+pub fn unknown_model(name: &str) -> Refusal {
+    Refusal::new(code::UNDEFINED_OBJECT, format!("model \"{name}\" does not exist"))
+        .detail(format!("There is no model named \"{name}\" in this database."))
+        .hint("The view riskft.models lists your models; CALL riskft_train trains one.")
+}
+
+/// Owner of a model, or None where there is no such model.
+pub fn model_owner(name: &str) -> Result<Option<String>> {
+    spi::as_owner(|| {
+        let rows = spi::query(
+            "SELECT owner::text FROM riskft.model WHERE name = $1",
+            &[Param::Text(name)],
+            true,
+            |row| row.get::<String>(1).unwrap_or_default(),
+        )?;
+        Ok(rows.into_iter().next())
+    })
+}
+
+/// Refuses a role that has not the privileges of the model's owner.
+pub fn require_owner(model: &str, owner: &str) -> Result<()> {
+    if has_rights_of(owner) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        code::INSUFFICIENT_PRIVILEGE,
+        format!("permission denied for model {model}"),
+    )
+    .detail(format!("Model \"{model}\" belongs to role \"{owner}\"."))
+    .hint(format!("Ask a member of role \"{owner}\"; its members may use the model.")))
+}
+
+fn has_rights_of(owner: &str) -> bool {
+    let Ok(name) = CString::new(owner) else { return false };
+    // SAFETY: catalogue lookups from the server's only thread; an absent role gives InvalidOid.
+    unsafe {
+        let role = pg_sys::get_role_oid(name.as_ptr(), true);
+        if role == pg_sys::InvalidOid {
+            return pg_sys::superuser();
+        }
+        pg_sys::has_privs_of_role(pg_sys::GetUserId(), role)
+    }
+}
+
+/// Name of the current role.
+pub fn current_role() -> String {
+    // SAFETY: the current user exists; the name is palloc'd and copied.
+    unsafe {
+        let name = pg_sys::GetUserNameFromId(pg_sys::GetUserId(), false);
+        std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned()
+    }
+}

@@ -1,0 +1,44 @@
+//! Refusals become PostgreSQL errors here, and nowhere else.
+
+use pgrx::pg_sys::errcodes::PgSqlErrorCode;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::PgLogLevel;
+use riskft_core::refusal::Refusal;
+
+/// Ends the statement with the refusal as its error.
+pub fn raise(refusal: Refusal) -> ! {
+    report(refusal, PgLogLevel::ERROR);
+    unreachable!("an ERROR does not return")
+}
+
+/// The value, or the statement's end.
+pub fn or_raise<T>(result: Result<T, Refusal>) -> T {
+    result.unwrap_or_else(|refusal| raise(refusal))
+}
+
+/// A WARNING with its detail.
+pub fn warn(message: &str, detail: &str) {
+    let warning = Refusal::new("01000", message).detail(detail);
+    report(warning, PgLogLevel::WARNING);
+}
+
+fn report(refusal: Refusal, level: PgLogLevel) {
+    let code = PgSqlErrorCode::from(sqlstate(&refusal.code));
+    let mut report = ErrorReport::new(code, refusal.message, "riskft");
+    if !refusal.detail.is_empty() {
+        report = report.set_detail(refusal.detail);
+    }
+    if !refusal.hint.is_empty() {
+        report = report.set_hint(refusal.hint);
+    }
+    report.report(level);
+}
+
+/// PostgreSQL's MAKE_SQLSTATE: six bits a character, the first lowest.
+fn sqlstate(code: &str) -> i32 {
+    code.bytes()
+        .take(5)
+        .enumerate()
+        .map(|(place, byte)| (i32::from(byte.wrapping_sub(b'0')) & 0x3F) << (6 * place))
+        .sum()
+}

@@ -1,0 +1,66 @@
+//! riskft_deploy and riskft_drop.
+
+use pgrx::{pg_extern, pg_sys};
+use riskft_core::refusal::{code, Refusal, Result};
+
+use crate::catalog;
+use crate::error::or_raise;
+use crate::publish;
+use crate::spi::{self, Param};
+
+/// Refuses a model that does not exist or belongs to another role.
+fn require_model(model: &str) -> Result<()> {
+    let owner = catalog::model_owner(model)?.ok_or_else(|| catalog::unknown_model(model))?;
+    catalog::require_owner(model, &owner)
+}
+
+#[pg_extern(sql = false)]
+fn riskft_deploy(model: &str, version: i32) {
+    // SAFETY: raises 25006 in a read-only transaction.
+    unsafe { pg_sys::PreventCommandIfReadOnly(c"riskft_deploy()".as_ptr()) };
+    or_raise(deploy(model, version));
+}
+
+fn deploy(model: &str, version: i32) -> Result<()> {
+    require_model(model)?;
+    let found = spi::as_owner(|| {
+        spi::query(
+            "SELECT 1 FROM riskft.version v JOIN riskft.model m USING (model_id)
+             WHERE m.name = $1 AND v.version = $2",
+            &[Param::Text(model), Param::Int4(version)],
+            false,
+            |_| (),
+        )
+    })?;
+    if found.is_empty() {
+        return Err(Refusal::new(
+            code::UNDEFINED_OBJECT,
+            format!("version {version} of model \"{model}\" does not exist"),
+        )
+        .detail(format!("The version asked for is {version}."))
+        .hint("The view riskft.versions lists the versions of your models."));
+    }
+    publish::switch(model, version)
+}
+
+#[pg_extern(sql = false)]
+fn riskft_drop(model: &str) {
+    // SAFETY: raises 25006 in a read-only transaction.
+    unsafe { pg_sys::PreventCommandIfReadOnly(c"riskft_drop()".as_ptr()) };
+    or_raise(drop_model(model));
+}
+
+/// Removes the model, its versions, and the files that no other version uses.
+fn drop_model(model: &str) -> Result<()> {
+    require_model(model)?;
+    spi::as_owner(|| {
+        spi::execute("LOCK TABLE riskft.blob IN SHARE ROW EXCLUSIVE MODE", &[])?;
+        spi::execute("DELETE FROM riskft.model WHERE name = $1", &[Param::Text(model)])?;
+        spi::execute(
+            "DELETE FROM riskft.blob b WHERE NOT EXISTS (
+                 SELECT FROM riskft.version v
+                 WHERE b.digest IN (v.version_digest, v.encoder_digest, v.training_digest))",
+            &[],
+        )
+    })
+}

@@ -1,0 +1,198 @@
+//! Stored model files -> memory maps, shared by all backends; scorers of this backend.
+//!
+//! A file is written once for the server into a folder of temporary files, which backups skip and
+//! a restart clears, and mapped read-only from then on. Its name is the SHA-256 of its bytes,
+//! verified when it is written; it is never changed in place and never truncated.
+
+use std::cell::RefCell;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+use riskft_core::artifact::{self, Storage};
+use riskft_core::gemm::Kernel;
+use riskft_core::model::{Model, Scorer};
+use riskft_core::refusal::{code, Refusal, Result};
+
+use crate::catalog::{StoredFile, VersionFiles};
+use crate::settings;
+use crate::spi::{self, Param};
+
+/// Below the data directory, which is a backend's working directory. The server removes entries
+/// of base/pgsql_tmp whose name begins with pgsql_tmp at its start; pg_basebackup skips them.
+const FOLDER: &str = "base/pgsql_tmp/pgsql_tmp_riskft";
+
+pub type SharedScorer = Rc<RefCell<Scorer>>;
+
+struct Entry {
+    digest: String,
+    kernel: Kernel,
+    scorer: SharedScorer,
+    bytes: usize,
+    used: u64,
+}
+
+#[derive(Default)]
+struct Cache {
+    entries: Vec<Entry>,
+    clock: u64,
+}
+
+thread_local! {
+    static CACHE: RefCell<Cache> = RefCell::default();
+}
+
+/// The scorer of a version in this backend, made at its first use.
+pub fn scorer(files: &VersionFiles, kernel: Kernel) -> Result<SharedScorer> {
+    let digest = &files.version_file.digest;
+    if let Some(scorer) = CACHE.with_borrow_mut(|cache| cache.find(digest, kernel)) {
+        return Ok(scorer);
+    }
+    let version = open(&files.version_file)?;
+    let encoder = files.encoder_file.as_ref().map(open).transpose()?;
+    let model = Model::open(version, encoder)?;
+    let bytes = model.bytes();
+    let scorer = Scorer::new(Arc::new(model), kernel, settings::bytes(&settings::TEXT_CACHE));
+    let scorer = Rc::new(RefCell::new(scorer));
+    CACHE.with_borrow_mut(|cache| cache.insert(digest, kernel, Rc::clone(&scorer), bytes));
+    Ok(scorer)
+}
+
+impl Cache {
+    fn find(&mut self, digest: &str, kernel: Kernel) -> Option<SharedScorer> {
+        self.clock += 1;
+        let clock = self.clock;
+        let entry = self.entries.iter_mut().find(|e| e.digest == digest && e.kernel == kernel)?;
+        entry.used = clock;
+        Some(Rc::clone(&entry.scorer))
+    }
+
+    /// Adds an entry; the longest unused ones leave while the setting's bytes are exceeded.
+    fn insert(&mut self, digest: &str, kernel: Kernel, scorer: SharedScorer, bytes: usize) {
+        let most = settings::bytes(&settings::MODEL_CACHE);
+        while !self.entries.is_empty()
+            && self.entries.iter().map(|e| e.bytes).sum::<usize>() + bytes > most
+        {
+            let oldest = self.entries.iter().enumerate().min_by_key(|(_, e)| e.used);
+            let Some((index, _)) = oldest else { break };
+            self.entries.swap_remove(index);
+        }
+        self.entries.push(Entry {
+            digest: digest.to_owned(),
+            kernel,
+            scorer,
+            bytes,
+            used: self.clock,
+        });
+    }
+}
+
+/// The bytes of a stored file, mapped read-only.
+pub fn open(file: &StoredFile) -> Result<Storage> {
+    if file.length > settings::bytes(&settings::MAX_MODEL_SIZE) as u64 {
+        return Err(Refusal::new("54000", "model file is too large")
+            .detail(format!("It has {} bytes.", file.length))
+            .hint("Raise riskft.max_model_size."));
+    }
+    let path = Path::new(FOLDER).join(&file.digest);
+    if let Some(map) = map(&path, file.length)? {
+        return Ok(map);
+    }
+    write(&path, file)?;
+    map(&path, file.length)?.ok_or_else(|| {
+        Refusal::new("58030", "model file cannot be mapped")
+            .detail(format!("\"{}\" vanished after it was written.", path.display()))
+            .hint("Try again.")
+    })
+}
+
+/// The mapped file, or None where it is absent or of another length.
+fn map(path: &Path, length: u64) -> Result<Option<Storage>> {
+    let Ok(file) = File::open(path) else { return Ok(None) };
+    if file.metadata().map(|m| m.len()).unwrap_or(0) != length {
+        return Ok(None);
+    }
+    // SAFETY: files in this folder are complete before they get their name, and are not written
+    // or truncated afterwards; the folder belongs to the server's user.
+    let map = unsafe { Mmap::map(&file) }.map_err(|e| failed(path, &e))?;
+    Ok(Some(Arc::new(map)))
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Refusal {
+    let code = if error.raw_os_error() == Some(libc::ENOSPC) { code::DISK_FULL } else { "58030" };
+    Refusal::new(code, "model file cannot be written to the cache")
+        .detail(format!("\"{}\": {error}.", path.display()))
+        .hint("Free space in the data directory and try again; no model is lost.")
+}
+
+/// A half-written file goes when this goes.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn write(path: &Path, file: &StoredFile) -> Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(FOLDER).map_err(|e| failed(path, &e))?;
+    let temporary = Unfinished(path.with_extension(std::process::id().to_string()));
+    let _ = fs::remove_file(&temporary.0);
+    let mut out = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary.0)
+        .map_err(|e| failed(path, &e))?;
+    allocate(&out, file.length).map_err(|e| failed(path, &e))?;
+    let mut hash = artifact::Digest::default();
+    let mut written = 0u64;
+    for number in 0.. {
+        pgrx::check_for_interrupts!();
+        let Some(chunk) = read_chunk(&file.digest, number)? else { break };
+        hash.update(&chunk);
+        written += chunk.len() as u64;
+        if written > file.length {
+            return Err(damaged(&file.digest));
+        }
+        out.write_all(&chunk).map_err(|e| failed(path, &e))?;
+    }
+    if written != file.length || hash.finish() != file.digest {
+        return Err(damaged(&file.digest));
+    }
+    fs::rename(&temporary.0, path).map_err(|e| failed(path, &e))?;
+    Ok(())
+}
+
+/// Takes the space before anything is written: a sparse file could end in SIGBUS when mapped.
+fn allocate(file: &File, length: u64) -> std::io::Result<()> {
+    // SAFETY: the descriptor is open for writing.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length as libc::off_t) } {
+        0 => Ok(()),
+        error => Err(std::io::Error::from_raw_os_error(error)),
+    }
+}
+
+fn read_chunk(digest: &str, number: i32) -> Result<Option<Vec<u8>>> {
+    let rows = spi::as_owner(|| {
+        spi::query(
+            "SELECT bytes FROM riskft.blob_chunk WHERE digest = $1 AND number = $2",
+            &[Param::Text(digest), Param::Int4(number)],
+            true,
+            |row| row.get::<Vec<u8>>(1).unwrap_or_default(),
+        )
+    })?;
+    Ok(rows.into_iter().next())
+}
+
+fn damaged(digest: &str) -> Refusal {
+    Refusal::new(code::DATA_CORRUPTED, "stored model file is damaged")
+        .detail(format!("The chunks of {digest} do not fit their digest."))
+        .hint("Restore riskft.blob_chunk from a backup, or train again.")
+}

@@ -1,0 +1,287 @@
+//! Verifies, stores and switches: one transaction, the caller's own. A version is whole or absent.
+
+use std::sync::Arc;
+
+use riskft_core::artifact;
+use riskft_core::model::Model;
+use riskft_core::options::Deploy;
+use riskft_core::protocol::{BlobHeader, BlobKind, JobHeader, TrainingResult};
+use riskft_core::refusal::{code, Refusal, Result};
+
+use crate::catalog;
+use crate::settings;
+use crate::spi::{self, Param};
+
+/// Bytes of one row of riskft.blob_chunk.
+pub const CHUNK: usize = 256 * 1024;
+
+/// What was stored.
+pub struct Published {
+    pub version: i32,
+    pub run: i64,
+}
+
+type Blob = (BlobHeader, Vec<u8>);
+
+pub fn publish(job: &JobHeader, result: &TrainingResult, blobs: &[Blob]) -> Result<Published> {
+    verify(blobs)?;
+    let role = catalog::current_role();
+    let (published, owner) = spi::as_owner(|| store(job, result, blobs, &role))?;
+    // The row is locked now: a model that another role made meanwhile is refused, and the
+    // statement's end takes the rows back.
+    catalog::require_owner(&job.model, &owner)?;
+    decide_deployment(job, result, &published)?;
+    Ok(published)
+}
+
+/// Digests fit the bytes, and the version loads: an unsound file is never stored.
+fn verify(blobs: &[Blob]) -> Result<()> {
+    for (header, bytes) in blobs {
+        if artifact::digest(bytes) != header.digest || bytes.len() as u64 != header.length {
+            return Err(Refusal::new(code::DATA_CORRUPTED, "model file was damaged on its way")
+                .detail(format!("The {} file does not fit its digest.", header.kind.name()))
+                .hint("Train again."));
+        }
+    }
+    let storage = |kind| -> Option<artifact::Storage> {
+        find(blobs, kind).map(|(_, bytes)| Arc::new(bytes.clone()) as artifact::Storage)
+    };
+    let version = storage(BlobKind::Version).ok_or_else(|| {
+        Refusal::new(code::PROTOCOL_VIOLATION, "trainer returned no version")
+            .detail("The result lists no file of kind version.")
+            .hint("The trainer and the extension must be of the same version.")
+    })?;
+    Model::open(version, storage(BlobKind::Encoder)).map(|_| ())
+}
+
+fn find(blobs: &[Blob], kind: BlobKind) -> Option<&Blob> {
+    blobs.iter().find(|(header, _)| header.kind == kind)
+}
+
+struct ModelRow {
+    id: i64,
+    owner: String,
+    version: i32,
+}
+
+fn store(
+    job: &JobHeader,
+    result: &TrainingResult,
+    blobs: &[Blob],
+    role: &str,
+) -> Result<(Published, String)> {
+    let model = next_version(&job.model, role)?;
+    for (header, bytes) in blobs {
+        store_blob(header, bytes)?;
+    }
+    let run = store_run(job, result, role)?;
+    store_version(&model, run, result, blobs)?;
+    store_metrics(&model, result)?;
+    store_features(&model, result)?;
+    Ok((Published { version: model.version, run }, model.owner))
+}
+
+/// Makes the model if it is new, locks it, and takes its next number.
+fn next_version(name: &str, role: &str) -> Result<ModelRow> {
+    spi::execute(
+        "INSERT INTO riskft.model (name, owner) VALUES ($1, $2::name) ON CONFLICT (name) DO NOTHING",
+        &[Param::Text(name), Param::Text(role)],
+    )?;
+    let rows = spi::query(
+        "UPDATE riskft.model SET last_version = last_version + 1 WHERE name = $1
+         RETURNING model_id, owner::text, last_version",
+        &[Param::Text(name)],
+        false,
+        |row| ModelRow {
+            id: row.get(1).unwrap_or_default(),
+            owner: row.get(2).unwrap_or_default(),
+            version: row.get(3).unwrap_or_default(),
+        },
+    )?;
+    rows.into_iter().next().ok_or_else(|| catalog::unknown_model(name))
+}
+
+/// Stores a file once. The lock keeps riskft_drop from taking a shared encoder away meanwhile.
+fn store_blob(header: &BlobHeader, bytes: &[u8]) -> Result<()> {
+    spi::execute("LOCK TABLE riskft.blob IN SHARE ROW EXCLUSIVE MODE", &[])?;
+    let new = spi::query(
+        "INSERT INTO riskft.blob (digest, kind, length) VALUES ($1, $2, $3)
+         ON CONFLICT (digest) DO NOTHING RETURNING 1",
+        &[
+            Param::Text(&header.digest),
+            Param::Text(header.kind.name()),
+            Param::Int8(header.length as i64),
+        ],
+        false,
+        |_| (),
+    )?;
+    if new.is_empty() {
+        return Ok(());
+    }
+    for (number, chunk) in bytes.chunks(CHUNK).enumerate() {
+        pgrx::check_for_interrupts!();
+        spi::execute(
+            "INSERT INTO riskft.blob_chunk (digest, number, bytes) VALUES ($1, $2, $3)",
+            &[Param::Text(&header.digest), Param::Int4(number as i32), Param::Bytes(chunk)],
+        )?;
+    }
+    Ok(())
+}
+
+fn store_run(job: &JobHeader, result: &TrainingResult, role: &str) -> Result<i64> {
+    let rows = spi::query(
+        "INSERT INTO riskft.run (model_name, owner, state, relation, target, method, base, options,
+                                 started_at, ended_at, ledger, device_hour_price)
+         VALUES ($1, $2::name, 'done', $3, $4, $5, $6, $7::jsonb,
+                 clock_timestamp() - make_interval(secs => $8), clock_timestamp(), $9::jsonb, $10)
+         RETURNING run_id",
+        &[
+            Param::Text(&job.model),
+            Param::Text(role),
+            Param::Text(&job.relation),
+            Param::Text(&job.target),
+            Param::Text(job.method.name()),
+            Param::OptionalText((!job.base_dir.is_empty()).then_some(job.base.as_str())),
+            Param::Text(&json(&job.options)?),
+            Param::Float8(result.ledger.wall_seconds),
+            Param::Text(&json(&result.ledger)?),
+            Param::Float8(settings::DEVICE_HOUR_PRICE.get()),
+        ],
+        false,
+        |row| row.get::<i64>(1).unwrap_or_default(),
+    )?;
+    Ok(rows.first().copied().unwrap_or_default())
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value)
+        .map_err(|e| Refusal::new(code::PROTOCOL_VIOLATION, format!("cannot write JSON: {e}")))
+}
+
+fn store_version(
+    model: &ModelRow,
+    run: i64,
+    result: &TrainingResult,
+    blobs: &[Blob],
+) -> Result<()> {
+    let digest = |kind| find(blobs, kind).map(|(header, _)| header.digest.as_str());
+    spi::execute(
+        "INSERT INTO riskft.version (model_id, version, run_id, positive_label, negative_label,
+                 threshold, version_digest, encoder_digest, training_digest, gate)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb)",
+        &[
+            Param::Int8(model.id),
+            Param::Int4(model.version),
+            Param::Int8(run),
+            Param::Text(&result.positive_label),
+            Param::Text(&result.negative_label),
+            Param::Float8(result.threshold),
+            Param::OptionalText(digest(BlobKind::Version)),
+            Param::OptionalText(digest(BlobKind::Encoder)),
+            Param::OptionalText(digest(BlobKind::Training)),
+            Param::Text(&json(&result.gate)?),
+        ],
+    )
+}
+
+fn store_metrics(model: &ModelRow, result: &TrainingResult) -> Result<()> {
+    for part in &result.metrics {
+        spi::execute(
+            "INSERT INTO riskft.metric (model_id, version, part, metric, value, ci_low, ci_high)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            &[
+                Param::Int8(model.id),
+                Param::Int4(model.version),
+                Param::Text(&part.part),
+                Param::Text(&part.metric.metric),
+                Param::OptionalFloat8(part.metric.value),
+                Param::OptionalFloat8(part.metric.ci_low),
+                Param::OptionalFloat8(part.metric.ci_high),
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+fn store_features(model: &ModelRow, result: &TrainingResult) -> Result<()> {
+    for (ordinal, feature) in result.features.iter().enumerate() {
+        let role = serde_json::to_value(feature.role).unwrap_or_default();
+        spi::execute(
+            "INSERT INTO riskft.feature (model_id, version, ordinal, column_name, role, why,
+                     missing_share, distinct_values, alone_auc)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            &[
+                Param::Int8(model.id),
+                Param::Int4(model.version),
+                Param::Int4(ordinal as i32 + 1),
+                Param::Text(&feature.column_name),
+                Param::Text(role.as_str().unwrap_or("ignored")),
+                Param::Text(&feature.why),
+                Param::Float8(feature.missing_share),
+                Param::Int8(feature.distinct_values as i64),
+                Param::OptionalFloat8(feature.alone_auc),
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+fn decide_deployment(job: &JobHeader, result: &TrainingResult, new: &Published) -> Result<()> {
+    let deployed = spi::as_owner(|| {
+        let rows = spi::query(
+            "SELECT deployed_version FROM riskft.model WHERE name = $1",
+            &[Param::Text(&job.model)],
+            false,
+            |row| row.get::<i32>(1),
+        )?;
+        Ok(rows.into_iter().next().flatten())
+    })?;
+    let (deploy, why) = verdict(job.options.deploy, deployed, result);
+    if deploy {
+        switch(&job.model, new.version)?;
+        pgrx::notice!("version {} of model \"{}\" is deployed: {why}", new.version, job.model);
+    } else {
+        pgrx::notice!(
+            "version {} of model \"{}\" is stored but not deployed: {why}",
+            new.version,
+            job.model
+        );
+    }
+    Ok(())
+}
+
+/// Whether the new version is deployed, and why. "Not worse" means: its AUC on the test rows lies
+/// at most one paired standard error below the deployed version's on the same rows.
+fn verdict(rule: Deploy, deployed: Option<i32>, result: &TrainingResult) -> (bool, String) {
+    let old = match (rule, deployed) {
+        (Deploy::Always, _) => return (true, "option deploy is \"always\"".to_owned()),
+        (Deploy::Never, _) => return (false, "option deploy is \"never\"".to_owned()),
+        (Deploy::Auto, None) => return (true, "no version was deployed before".to_owned()),
+        (Deploy::Auto, Some(old)) => old,
+    };
+    let report = result.incumbent.clone().unwrap_or_default();
+    match (report.auc, report.difference, report.standard_error) {
+        (Some(auc), Some(difference), Some(error)) => {
+            let figures = format!(
+                "test AUC {:.4} against {auc:.4} of version {old} on the same rows (standard error \
+                 of the difference {error:.4})",
+                auc + difference
+            );
+            (difference >= -error, figures)
+        }
+        _ => (
+            false,
+            format!("version {old} could not be compared on the test rows ({})", report.why_not),
+        ),
+    }
+}
+
+/// Lets the bare model name mean this version.
+pub fn switch(model: &str, version: i32) -> Result<()> {
+    spi::as_owner(|| {
+        spi::execute(
+            "UPDATE riskft.model SET deployed_version = $2 WHERE name = $1",
+            &[Param::Text(model), Param::Int4(version)],
+        )
+    })
+}

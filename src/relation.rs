@@ -1,0 +1,276 @@
+//! A table, view or SELECT -> typed columns and batches, read as the calling role.
+//!
+//! The read goes through one read-only cursor, so SELECT rights and row-level security hold, and
+//! no statement that writes gets through.
+
+use std::ffi::{CStr, CString};
+
+use pgrx::pg_sys::{self, Datum};
+use pgrx::{check_for_interrupts, PgTryBuilder};
+use riskft_core::cell::{Cell, SourceColumn};
+use riskft_core::refusal::{code, Refusal, Result};
+
+use crate::datum::Reader;
+use crate::spi::{self, Param};
+
+/// Rows of one fetch.
+const FETCH: i64 = 1000;
+
+/// A resolved relation: one SELECT.
+pub struct Relation {
+    select: CString,
+}
+
+impl Relation {
+    /// Resolves what the user wrote, as `regclass` does for a name, or as one SELECT.
+    pub fn resolve(text: &str) -> Result<Self> {
+        let select = if looks_like_query(text) {
+            text.to_owned()
+        } else {
+            format!("SELECT * FROM {}", qualified_name(text)?)
+        };
+        let select = CString::new(select)
+            .map_err(|_| invalid_relation("It holds a zero byte.".to_owned()))?;
+        require_one_select(&select)?;
+        Ok(Relation { select })
+    }
+}
+
+fn invalid_relation(detail: String) -> Refusal {
+    Refusal::new(code::INVALID_PARAMETER, "relation must be a table, a view or one SELECT")
+        .detail(detail)
+        .hint("Give a name such as 'public.loans', or a text that begins with SELECT.")
+}
+
+/// A name never begins with one of these words followed by a blank, unless it is quoted.
+fn looks_like_query(text: &str) -> bool {
+    let text = text.trim_start();
+    if text.starts_with('(') {
+        return true;
+    }
+    let word: String = text.chars().take_while(char::is_ascii_alphabetic).collect();
+    let next = text[word.len()..].chars().next();
+    ["select", "with", "values", "table"].contains(&word.to_ascii_lowercase().as_str())
+        && next.is_some_and(|c| c.is_whitespace() || c == '(' || c == '*')
+}
+
+/// The schema-qualified, quoted name of an existing relation.
+fn qualified_name(text: &str) -> Result<String> {
+    let lookup = || {
+        spi::query(
+            "SELECT n.nspname::text, c.relname::text
+             FROM pg_catalog.pg_class c
+             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+             WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)",
+            &[Param::Text(text)],
+            true,
+            |row| (row.get::<String>(1).unwrap_or_default(), row.get::<String>(2).unwrap_or_default()),
+        )
+    };
+    // A name that cannot be parsed is an ERROR in to_regclass; nothing was changed, so the
+    // statement may go on to its own refusal.
+    let found = PgTryBuilder::new(lookup)
+        .catch_when(pgrx::PgSqlErrorCode::ERRCODE_INVALID_NAME, |_| {
+            Err(invalid_relation(format!("The text is \"{}\".", shortened(text))))
+        })
+        .execute()?;
+    let Some((schema, name)) = found.into_iter().next() else {
+        return Err(Refusal::new("42P01", format!("relation \"{}\" does not exist", shortened(text)))
+            .detail("No table or view of this name is on the search path.")
+            .hint("Write the schema before the name, and quote names that are not lower case."));
+    };
+    Ok(format!("{}.{}", quote_identifier(&schema), quote_identifier(&name)))
+}
+
+fn shortened(text: &str) -> &str {
+    riskft_core::protocol::cut(text, 100)
+}
+
+fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Refuses all but exactly one SELECT that writes nothing.
+fn require_one_select(sql: &CStr) -> Result<()> {
+    // SAFETY: the parser returns a list of RawStmt in the current memory context; a syntax error
+    // leaves as an ERROR. Node casts follow the node's tag.
+    unsafe {
+        let list = pg_sys::raw_parser(sql.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+        let statements = if list.is_null() { 0 } else { (*list).length };
+        if statements != 1 {
+            return Err(invalid_relation(format!("It holds {statements} statements.")));
+        }
+        let raw = pg_sys::list_nth(list, 0).cast::<pg_sys::RawStmt>();
+        let node = (*raw).stmt;
+        if (*node).type_ != pg_sys::NodeTag::T_SelectStmt {
+            return Err(invalid_relation("The statement is not a SELECT.".to_owned()));
+        }
+        let select = node.cast::<pg_sys::SelectStmt>();
+        if !(*select).intoClause.is_null() || !(*select).lockingClause.is_null() {
+            return Err(invalid_relation("The SELECT writes or locks.".to_owned()));
+        }
+        if has_modifying_cte((*select).withClause) {
+            return Err(invalid_relation("Its WITH clause writes.".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// # Safety
+/// `with` is null or a WithClause of a raw parse tree.
+unsafe fn has_modifying_cte(with: *mut pg_sys::WithClause) -> bool {
+    if with.is_null() {
+        return false;
+    }
+    // SAFETY: `ctes` is a list of CommonTableExpr.
+    unsafe {
+        let list = (*with).ctes;
+        (0..(*list).length).any(|index| {
+            let cte = pg_sys::list_nth(list, index).cast::<pg_sys::CommonTableExpr>();
+            (*(*cte).ctequery).type_ != pg_sys::NodeTag::T_SelectStmt
+        })
+    }
+}
+
+/// An open read of a relation. SPI is connected from `open` to `close`.
+pub struct Scan {
+    portal: pg_sys::Portal,
+    batch_memory: pg_sys::MemoryContext,
+    readers: Vec<Option<Reader>>,
+    pub columns: Vec<SourceColumn>,
+    /// (name, declared type) of the columns whose type is not read.
+    pub unread: Vec<(String, String)>,
+}
+
+impl Scan {
+    pub fn open(relation: &Relation) -> Result<Self> {
+        // SAFETY: SPI is connected here and finished by `close`, or by the transaction's abort.
+        unsafe {
+            pg_sys::SPI_connect();
+            let plan = pg_sys::SPI_prepare_cursor(
+                relation.select.as_ptr(),
+                0,
+                std::ptr::null_mut(),
+                pg_sys::CURSOR_OPT_NO_SCROLL as i32,
+            );
+            if plan.is_null() {
+                return Err(invalid_relation("It could not be prepared.".to_owned()));
+            }
+            let portal = pg_sys::SPI_cursor_open(
+                std::ptr::null(),
+                plan,
+                std::ptr::null_mut(),
+                std::ptr::null(),
+                true,
+            );
+            let batch_memory = pg_sys::AllocSetContextCreateInternal(
+                pg_sys::CurrentMemoryContext,
+                c"riskft batch".as_ptr(),
+                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            );
+            let mut scan = Scan {
+                portal,
+                batch_memory,
+                readers: Vec::new(),
+                columns: Vec::new(),
+                unread: Vec::new(),
+            };
+            scan.describe()?;
+            Ok(scan)
+        }
+    }
+
+    /// # Safety
+    /// The portal is open.
+    unsafe fn describe(&mut self) -> Result<()> {
+        // SAFETY: the portal's description has `natts` attributes.
+        unsafe {
+            let description = (*self.portal).tupDesc;
+            for index in 0..(*description).natts {
+                let attribute = pg_sys::TupleDescAttr(description, index);
+                let name = attribute_name(&*attribute);
+                let declared = declared_type(&*attribute);
+                let reader = Reader::of((*attribute).atttypid);
+                if self.columns.iter().any(|c| c.name == name)
+                    || self.unread.iter().any(|(n, _)| *n == name)
+                {
+                    return Err(Refusal::new("42701", format!("column \"{name}\" appears twice"))
+                        .detail("Scoring finds columns by name, so names must differ.")
+                        .hint("Give one of them another name with AS."));
+                }
+                match reader {
+                    Some(reader) => self.columns.push(SourceColumn {
+                        name,
+                        column_type: reader.column_type(),
+                        hint: reader.hint(),
+                        declared,
+                    }),
+                    None => self.unread.push((name, declared)),
+                }
+                self.readers.push(reader);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the next rows to `sink`, cells in the order of `columns`; false at the end.
+    pub fn next(&mut self, mut sink: impl FnMut(&[Cell<'_>]) -> Result<()>) -> Result<bool> {
+        check_for_interrupts!();
+        // SAFETY: SPI is connected and the portal open. Cells point into the fetched tuples or
+        // into batch_memory; both live until the end of this call, the cells not beyond it.
+        unsafe {
+            pg_sys::SPI_cursor_fetch(self.portal, true, FETCH as _);
+            let table = pg_sys::SPI_tuptable;
+            let rows = if table.is_null() { 0 } else { (*table).numvals as usize };
+            let before = pg_sys::MemoryContextSwitchTo(self.batch_memory);
+            let mut values = vec![Datum::from(0); self.readers.len()];
+            let mut nulls = vec![true; self.readers.len()];
+            let mut cells = Vec::with_capacity(self.columns.len());
+            for index in 0..rows {
+                let tuple = *(*table).vals.add(index);
+                pg_sys::heap_deform_tuple(
+                    tuple,
+                    (*table).tupdesc,
+                    values.as_mut_ptr(),
+                    nulls.as_mut_ptr(),
+                );
+                cells.clear();
+                for (column, reader) in self.readers.iter().enumerate() {
+                    let Some(reader) = reader else { continue };
+                    let cell =
+                        if nulls[column] { Cell::Null } else { reader.read(values[column]) };
+                    cells.push(cell);
+                }
+                sink(&cells)?;
+            }
+            pg_sys::MemoryContextSwitchTo(before);
+            pg_sys::MemoryContextReset(self.batch_memory);
+            pg_sys::SPI_freetuptable(table);
+            Ok(rows > 0)
+        }
+    }
+
+    pub fn close(self) {
+        // SAFETY: closes what `open` opened.
+        unsafe {
+            pg_sys::SPI_cursor_close(self.portal);
+            pg_sys::MemoryContextDelete(self.batch_memory);
+            pg_sys::SPI_finish();
+        }
+    }
+}
+
+pub fn attribute_name(attribute: &pg_sys::FormData_pg_attribute) -> String {
+    // SAFETY: a NameData is zero-terminated.
+    unsafe { CStr::from_ptr(attribute.attname.data.as_ptr()).to_string_lossy().into_owned() }
+}
+
+fn declared_type(attribute: &pg_sys::FormData_pg_attribute) -> String {
+    // SAFETY: returns a palloc'd C string, which is copied.
+    unsafe {
+        let text = pg_sys::format_type_with_typemod(attribute.atttypid, attribute.atttypmod);
+        CStr::from_ptr(text).to_string_lossy().into_owned()
+    }
+}

@@ -1,0 +1,148 @@
+//! Every riskft.* setting: unit, range, context.
+
+use std::ffi::{CStr, CString};
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use riskft_core::gemm::Kernel;
+
+/// The int8 kernel that scoring uses; all give the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+pub enum KernelChoice {
+    Auto,
+    Portable,
+    Avx2,
+    Avx512vnni,
+}
+
+pub static TRAINER_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+pub static MODEL_DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+pub static LIBTORCH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+pub static KERNEL: GucSetting<KernelChoice> = GucSetting::<KernelChoice>::new(KernelChoice::Auto);
+pub static TEXT_CACHE: GucSetting<i32> = GucSetting::<i32>::new(4096);
+pub static MODEL_CACHE: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
+pub static MAX_MODEL_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
+pub static DEVICE_HOUR_PRICE: GucSetting<f64> = GucSetting::<f64>::new(0.0);
+
+pub fn register() {
+    let memory = GucFlags::UNIT_KB;
+    string(
+        c"riskft.trainer_path",
+        c"Path of the trainer program.",
+        c"Empty means riskft/riskft-trainer in the server's library directory.",
+        &TRAINER_PATH,
+    );
+    string(
+        c"riskft.model_directory",
+        c"Directory of the base models' float weights.",
+        c"Empty means riskft/models in the server's share directory.",
+        &MODEL_DIRECTORY,
+    );
+    string(
+        c"riskft.libtorch",
+        c"Folder of an external libtorch for the trainer.",
+        c"Empty means the one that is installed beside the trainer. Name a CUDA build to train on a GPU.",
+        &LIBTORCH,
+    );
+    GucRegistry::define_enum_guc(
+        c"riskft.kernel",
+        c"The int8 kernel that scoring uses.",
+        c"All kernels give the same bits; auto takes the fastest that the processor has.",
+        &KERNEL,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    int(
+        c"riskft.text_cache",
+        c"Memory of one backend for the terms of texts already scored, for each model in use.",
+        &TEXT_CACHE,
+        (64, 1024 * 1024),
+        GucContext::Userset,
+        memory,
+    );
+    int(
+        c"riskft.model_cache",
+        c"Bytes of mapped model files that one backend keeps open.",
+        &MODEL_CACHE,
+        (1024, i32::MAX),
+        GucContext::Userset,
+        memory,
+    );
+    int(
+        c"riskft.max_model_size",
+        c"Largest model file that is stored or loaded.",
+        &MAX_MODEL_SIZE,
+        (64, i32::MAX),
+        GucContext::Suset,
+        memory,
+    );
+    GucRegistry::define_float_guc(
+        c"riskft.device_hour_price",
+        c"Price of one hour of the training device, in the currency of your books.",
+        c"Stored with each run; riskft.costs multiplies it with the run's device seconds.",
+        &DEVICE_HOUR_PRICE,
+        0.0,
+        1e9,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    reserve_prefix();
+}
+
+/// Paths decide what runs as the server's user: the configuration file or a superuser only.
+fn string(
+    name: &'static CStr,
+    short: &'static CStr,
+    long: &'static CStr,
+    setting: &'static GucSetting<Option<CString>>,
+) {
+    GucRegistry::define_string_guc(
+        name,
+        short,
+        long,
+        setting,
+        GucContext::Suset,
+        GucFlags::SUPERUSER_ONLY,
+    );
+}
+
+fn int(
+    name: &'static CStr,
+    short: &'static CStr,
+    setting: &'static GucSetting<i32>,
+    (low, high): (i32, i32),
+    context: GucContext,
+    flags: GucFlags,
+) {
+    GucRegistry::define_int_guc(name, short, c"", setting, low, high, context, flags);
+}
+
+/// A misspelt riskft.* setting is an error instead of a silent placeholder.
+fn reserve_prefix() {
+    // SAFETY: called once from _PG_init with a constant C string.
+    unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"riskft".as_ptr()) }
+}
+
+/// A string setting; None when it is empty.
+pub fn text(setting: &'static GucSetting<Option<CString>>) -> Option<String> {
+    setting.get().and_then(|v| v.into_string().ok()).filter(|v| !v.is_empty())
+}
+
+/// A size setting in bytes.
+pub fn bytes(setting: &'static GucSetting<i32>) -> usize {
+    usize::try_from(setting.get()).unwrap_or(0).saturating_mul(1024)
+}
+
+pub fn kernel() -> Result<Kernel, riskft_core::refusal::Refusal> {
+    let kernel = match KERNEL.get() {
+        KernelChoice::Auto => return Ok(Kernel::detect()),
+        KernelChoice::Portable => Kernel::Portable,
+        KernelChoice::Avx2 => Kernel::Avx2,
+        KernelChoice::Avx512vnni => Kernel::Avx512Vnni,
+    };
+    if kernel.available() {
+        return Ok(kernel);
+    }
+    Err(riskft_core::refusal::Refusal::new("0A000", "this processor lacks the chosen int8 kernel")
+        .detail(format!("riskft.kernel is {kernel:?}."))
+        .hint("Set riskft.kernel to auto."))
+}

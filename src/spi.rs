@@ -1,0 +1,182 @@
+//! Queries on the catalogue, as its owner.
+//!
+//! pgrx's own Spi assigns a transaction id on reads and turns read-write once the transaction has
+//! one; scoring must do neither (standbys, parallel workers). So this is a thin layer over the
+//! server's SPI, with `read_only` said by the caller.
+
+use std::ffi::CString;
+
+use pgrx::pg_sys::{self, Datum, Oid};
+use pgrx::{FromDatum, IntoDatum};
+use riskft_core::refusal::{Refusal, Result};
+
+/// A parameter of a query.
+pub enum Param<'a> {
+    Text(&'a str),
+    OptionalText(Option<&'a str>),
+    Int4(i32),
+    OptionalInt4(Option<i32>),
+    Int8(i64),
+    Float8(f64),
+    OptionalFloat8(Option<f64>),
+    Bytes(&'a [u8]),
+}
+
+impl Param<'_> {
+    fn datum(&self) -> (Oid, Option<Datum>) {
+        match self {
+            Param::Text(v) => (pg_sys::TEXTOID, v.into_datum()),
+            Param::OptionalText(v) => (pg_sys::TEXTOID, v.into_datum()),
+            Param::Int4(v) => (pg_sys::INT4OID, v.into_datum()),
+            Param::OptionalInt4(v) => (pg_sys::INT4OID, v.into_datum()),
+            Param::Int8(v) => (pg_sys::INT8OID, v.into_datum()),
+            Param::Float8(v) => (pg_sys::FLOAT8OID, v.into_datum()),
+            Param::OptionalFloat8(v) => (pg_sys::FLOAT8OID, v.into_datum()),
+            Param::Bytes(v) => (pg_sys::BYTEAOID, v.into_datum()),
+        }
+    }
+}
+
+/// A row of a result.
+pub struct Row {
+    tuple: pg_sys::HeapTuple,
+    description: pg_sys::TupleDesc,
+}
+
+impl Row {
+    /// The value of a column, from 1; None for NULL. `T` is the column's type.
+    pub fn get<T: FromDatum>(&self, column: i32) -> Option<T> {
+        let mut is_null = false;
+        // SAFETY: tuple and description belong to the SPI result that the row was made from, which
+        // lives until SPI_finish; the caller names the type that its own query returns.
+        unsafe {
+            let datum = pg_sys::SPI_getbinval(self.tuple, self.description, column, &mut is_null);
+            T::from_datum(datum, is_null)
+        }
+    }
+}
+
+/// Runs one statement on the catalogue and maps the rows that it returns.
+pub fn query<T>(
+    sql: &str,
+    params: &[Param<'_>],
+    read_only: bool,
+    mut map: impl FnMut(&Row) -> T,
+) -> Result<Vec<T>> {
+    let sql = CString::new(sql).map_err(|_| Refusal::new("22021", "query holds a zero byte"))?;
+    // SAFETY: connect and finish are paired on the only path that returns; an ERROR between them
+    // leaves through the transaction's abort, which cleans up SPI. Parameters live in SPI's
+    // memory context until finish.
+    unsafe {
+        pg_sys::SPI_connect();
+        let (mut types, mut values, mut nulls) = (Vec::new(), Vec::new(), Vec::new());
+        for param in params {
+            let (oid, datum) = param.datum();
+            types.push(oid);
+            nulls.push(if datum.is_none() { b'n' } else { b' ' } as std::ffi::c_char);
+            values.push(datum.unwrap_or(Datum::from(0)));
+        }
+        pg_sys::SPI_execute_with_args(
+            sql.as_ptr(),
+            params.len() as i32,
+            types.as_mut_ptr(),
+            values.as_mut_ptr(),
+            nulls.as_ptr(),
+            read_only,
+            0,
+        );
+        let table = pg_sys::SPI_tuptable;
+        let mut rows = Vec::new();
+        if !table.is_null() {
+            for index in 0..(*table).numvals as usize {
+                let tuple = *(*table).vals.add(index);
+                rows.push(map(&Row { tuple, description: (*table).tupdesc }));
+            }
+        }
+        pg_sys::SPI_finish();
+        Ok(rows)
+    }
+}
+
+/// Runs one statement that returns nothing.
+pub fn execute(sql: &str, params: &[Param<'_>]) -> Result<()> {
+    query(sql, params, false, |_| ()).map(|_| ())
+}
+
+/// Does something with the rights of the catalogue's owner and a search path that no user can
+/// reach into.
+pub fn as_owner<T>(action: impl FnOnce() -> Result<T>) -> Result<T> {
+    let guard = OwnerRights::take()?;
+    let result = action();
+    drop(guard);
+    result
+}
+
+struct OwnerRights {
+    user: Oid,
+    context: i32,
+    nest_level: i32,
+}
+
+impl OwnerRights {
+    fn take() -> Result<Self> {
+        // SAFETY: plain calls into the server from its only thread; the saved identity is put
+        // back by Drop, or by the transaction's abort.
+        unsafe {
+            let owner = catalog_owner()?;
+            let (mut user, mut context) = (Oid::INVALID, 0);
+            pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+            pg_sys::SetUserIdAndSecContext(
+                owner,
+                context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32,
+            );
+            let nest_level = pg_sys::NewGUCNestLevel();
+            pg_sys::set_config_option(
+                c"search_path".as_ptr(),
+                c"pg_catalog, pg_temp".as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+            Ok(OwnerRights { user, context, nest_level })
+        }
+    }
+}
+
+impl Drop for OwnerRights {
+    fn drop(&mut self) {
+        // While an ERROR unwinds, the transaction's abort restores both.
+        if std::thread::panicking() {
+            return;
+        }
+        // SAFETY: undoes `take` in reverse order.
+        unsafe {
+            pg_sys::AtEOXact_GUC(false, self.nest_level);
+            pg_sys::SetUserIdAndSecContext(self.user, self.context);
+        }
+    }
+}
+
+/// Owner of schema riskft, which CREATE EXTENSION made.
+fn catalog_owner() -> Result<Oid> {
+    // SAFETY: syscache lookups; the tuple is released after its owner is read.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"riskft".as_ptr(), true);
+        let tuple = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::NAMESPACEOID as i32,
+            Datum::from(schema),
+        );
+        if tuple.is_null() {
+            return Err(Refusal::new("3F000", "schema \"riskft\" does not exist")
+                .detail("The extension's catalogue is not in this database.")
+                .hint("Run CREATE EXTENSION riskft."));
+        }
+        let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_namespace>();
+        let owner = (*form).nspowner;
+        pg_sys::ReleaseSysCache(tuple);
+        Ok(owner)
+    }
+}
