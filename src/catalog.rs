@@ -77,12 +77,11 @@ pub fn scorable(text: &str) -> Result<VersionFiles> {
         )
         .detail(format!("The version asked for is {version}."))
         .hint("The view riskft.versions lists the versions of your models.")),
-        (None, None) => Err(Refusal::new(
-            "55000",
-            format!("model \"{}\" has no deployed version", wanted.name),
-        )
-        .detail(format!("The deployed version is {:?}.", row.deployed))
-        .hint(format!("Deploy one: SELECT riskft_deploy('{}', 1).", wanted.name))),
+        (None, None) => {
+            Err(Refusal::new("55000", format!("model \"{}\" has no deployed version", wanted.name))
+                .detail(format!("The deployed version is {:?}.", row.deployed))
+                .hint(format!("Deploy one: SELECT riskft_deploy('{}', 1).", wanted.name)))
+        }
     }
 }
 
@@ -144,12 +143,9 @@ pub fn require_owner(model: &str, owner: &str) -> Result<()> {
     if has_rights_of(owner) {
         return Ok(());
     }
-    Err(Refusal::new(
-        code::INSUFFICIENT_PRIVILEGE,
-        format!("permission denied for model {model}"),
-    )
-    .detail(format!("Model \"{model}\" belongs to role \"{owner}\"."))
-    .hint(format!("Ask a member of role \"{owner}\"; its members may use the model.")))
+    Err(Refusal::new(code::INSUFFICIENT_PRIVILEGE, format!("permission denied for model {model}"))
+        .detail(format!("Model \"{model}\" belongs to role \"{owner}\"."))
+        .hint(format!("Ask a member of role \"{owner}\"; its members may use the model.")))
 }
 
 fn has_rights_of(owner: &str) -> bool {

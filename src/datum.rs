@@ -51,7 +51,7 @@ impl Reader {
             pg_sys::FLOAT4OID => Reader::Float4,
             pg_sys::FLOAT8OID => Reader::Float8,
             pg_sys::NUMERICOID => Reader::Numeric,
-            pg_sys::CASHOID => Reader::Money,
+            pg_sys::MONEYOID => Reader::Money,
             pg_sys::BPCHAROID => Reader::Bpchar,
             pg_sys::CHAROID => Reader::Char,
             pg_sys::NAMEOID => Reader::Name,
@@ -103,11 +103,7 @@ impl Reader {
                 Reader::Float4 => Cell::Float(f64::from(f32::from_bits(datum.value() as u32))),
                 Reader::Float8 => Cell::Float(f64::from_bits(datum.value() as u64)),
                 Reader::Numeric => {
-                    let float = pg_sys::DirectFunctionCall1Coll(
-                        Some(pg_sys::numeric_float8_no_overflow),
-                        Oid::INVALID,
-                        datum,
-                    );
+                    let float = call(pg_sys::numeric_float8_no_overflow, datum);
                     Cell::Float(f64::from_bits(float.value() as u64))
                 }
                 // The stored integer counts hundredths; lc_monetary, which may differ between
@@ -169,13 +165,10 @@ unsafe fn c_text<'a>(text: *mut std::ffi::c_char) -> &'a str {
 /// `output` is the output function of the datum's type.
 unsafe fn output_text<'a>(
     datum: Datum,
-    output: unsafe extern "C-unwind" fn(pg_sys::FunctionCallInfo) -> Datum,
+    output: unsafe fn(pg_sys::FunctionCallInfo) -> Datum,
 ) -> &'a str {
     // SAFETY: an output function returns a palloc'd C string.
-    unsafe {
-        let text = pg_sys::DirectFunctionCall1Coll(Some(output), Oid::INVALID, datum);
-        c_text(text.cast_mut_ptr())
-    }
+    unsafe { c_text(call(output, datum).cast_mut_ptr()) }
 }
 
 /// # Safety
@@ -190,5 +183,27 @@ unsafe fn char_text<'a>(datum: Datum) -> &'a str {
         let out = pg_sys::palloc(1).cast::<u8>();
         *out = byte;
         valid_text(std::slice::from_raw_parts(out, usize::from(byte != 0)))
+    }
+}
+
+/// A call's frame with room for one argument (PostgreSQL's LOCAL_FCINFO).
+#[repr(C)]
+struct OneArgument {
+    frame: pg_sys::FunctionCallInfoBaseData,
+    argument: pg_sys::NullableDatum,
+}
+
+/// Calls a built-in function of one argument; no memory is taken for the call itself.
+///
+/// # Safety
+/// `datum` is a value of the function's argument type, and the function is strict.
+unsafe fn call(function: unsafe fn(pg_sys::FunctionCallInfo) -> Datum, datum: Datum) -> Datum {
+    // SAFETY: a zeroed frame is what LOCAL_FCINFO starts from; `args` is the frame's flexible end,
+    // where the argument follows.
+    unsafe {
+        let mut call: OneArgument = std::mem::zeroed();
+        call.frame.nargs = 1;
+        call.argument = pg_sys::NullableDatum { value: datum, isnull: false };
+        function(&raw mut call.frame)
     }
 }

@@ -36,7 +36,12 @@ pgrx::pg_module_magic!();
 
 pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
 pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["catalog"]);
-pgrx::extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["views"], finalize);
+pgrx::extension_sql_file!(
+    "../sql/functions.sql",
+    name = "functions",
+    requires = ["views"],
+    finalize
+);
 
 /// Runs once in each backend that loads the library.
 #[pgrx::pg_guard]

@@ -21,7 +21,8 @@ pub struct Published {
     pub run: i64,
 }
 
-type Blob = (BlobHeader, Vec<u8>);
+/// A model file as the trainer returned it.
+pub type Blob = (BlobHeader, Vec<u8>);
 
 pub fn publish(job: &JobHeader, result: &TrainingResult, blobs: &[Blob]) -> Result<Published> {
     verify(blobs)?;

@@ -64,7 +64,9 @@ fn qualified_name(text: &str) -> Result<String> {
              WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)",
             &[Param::Text(text)],
             true,
-            |row| (row.get::<String>(1).unwrap_or_default(), row.get::<String>(2).unwrap_or_default()),
+            |row| {
+                (row.get::<String>(1).unwrap_or_default(), row.get::<String>(2).unwrap_or_default())
+            },
         )
     };
     // A name that cannot be parsed is an ERROR in to_regclass; nothing was changed, so the
@@ -75,9 +77,12 @@ fn qualified_name(text: &str) -> Result<String> {
         })
         .execute()?;
     let Some((schema, name)) = found.into_iter().next() else {
-        return Err(Refusal::new("42P01", format!("relation \"{}\" does not exist", shortened(text)))
-            .detail("No table or view of this name is on the search path.")
-            .hint("Write the schema before the name, and quote names that are not lower case."));
+        return Err(Refusal::new(
+            "42P01",
+            format!("relation \"{}\" does not exist", shortened(text)),
+        )
+        .detail("No table or view of this name is on the search path.")
+        .hint("Write the schema before the name, and quote names that are not lower case."));
     };
     Ok(format!("{}.{}", quote_identifier(&schema), quote_identifier(&name)))
 }
@@ -100,7 +105,7 @@ fn require_one_select(sql: &CStr) -> Result<()> {
         if statements != 1 {
             return Err(invalid_relation(format!("It holds {statements} statements.")));
         }
-        let raw = pg_sys::list_nth(list, 0).cast::<pg_sys::RawStmt>();
+        let raw = nth(list, 0).cast::<pg_sys::RawStmt>();
         let node = (*raw).stmt;
         if (*node).type_ != pg_sys::NodeTag::T_SelectStmt {
             return Err(invalid_relation("The statement is not a SELECT.".to_owned()));
@@ -126,7 +131,7 @@ unsafe fn has_modifying_cte(with: *mut pg_sys::WithClause) -> bool {
     unsafe {
         let list = (*with).ctes;
         (0..(*list).length).any(|index| {
-            let cte = pg_sys::list_nth(list, index).cast::<pg_sys::CommonTableExpr>();
+            let cte = nth(list, index).cast::<pg_sys::CommonTableExpr>();
             (*(*cte).ctequery).type_ != pg_sys::NodeTag::T_SelectStmt
         })
     }
@@ -189,10 +194,10 @@ impl Scan {
         unsafe {
             let description = (*self.portal).tupDesc;
             for index in 0..(*description).natts {
-                let attribute = pg_sys::TupleDescAttr(description, index);
-                let name = attribute_name(&*attribute);
-                let declared = declared_type(&*attribute);
-                let reader = Reader::of((*attribute).atttypid);
+                let attribute = attribute(description, index);
+                let name = attribute_name(attribute);
+                let declared = declared_type(attribute);
+                let reader = Reader::of(attribute.atttypid);
                 if self.columns.iter().any(|c| c.name == name)
                     || self.unread.iter().any(|(n, _)| *n == name)
                 {
@@ -239,8 +244,7 @@ impl Scan {
                 cells.clear();
                 for (column, reader) in self.readers.iter().enumerate() {
                     let Some(reader) = reader else { continue };
-                    let cell =
-                        if nulls[column] { Cell::Null } else { reader.read(values[column]) };
+                    let cell = if nulls[column] { Cell::Null } else { reader.read(values[column]) };
                     cells.push(cell);
                 }
                 sink(&cells)?;
@@ -260,6 +264,23 @@ impl Scan {
             pg_sys::SPI_finish();
         }
     }
+}
+
+/// # Safety
+/// `list` is a pointer list with more than `index` elements.
+unsafe fn nth(list: *const pg_sys::List, index: i32) -> *mut std::ffi::c_void {
+    // SAFETY: as promised.
+    unsafe { (*(*list).elements.add(index as usize)).ptr_value }
+}
+
+/// # Safety
+/// `description` has more than `index` attributes and outlives the borrow.
+pub unsafe fn attribute<'a>(
+    description: pg_sys::TupleDesc,
+    index: i32,
+) -> &'a pg_sys::FormData_pg_attribute {
+    // SAFETY: as promised; `attrs` is the description's flexible end.
+    unsafe { &*(*description).attrs.as_ptr().add(index as usize) }
 }
 
 pub fn attribute_name(attribute: &pg_sys::FormData_pg_attribute) -> String {

@@ -7,6 +7,9 @@ use std::rc::Rc;
 
 use pgrx::datum::JsonB;
 use pgrx::fcinfo::{pg_arg_is_null, pg_getarg, pg_getarg_datum_raw};
+use pgrx::htup::{
+    heap_tuple_header_get_datum_length, heap_tuple_header_get_type_id, heap_tuple_header_get_typmod,
+};
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Oid};
 use pgrx::{FromDatum, IntoDatum};
 use riskft_core::cell::Cell;
@@ -18,7 +21,7 @@ use crate::catalog;
 use crate::datum::Reader;
 use crate::error::or_raise;
 use crate::model_cache::{self, SharedScorer};
-use crate::relation::attribute_name;
+use crate::relation::{attribute, attribute_name};
 use crate::settings;
 
 /// Identifies what a statement sees: equal keys see the same catalogue rows.
@@ -134,9 +137,11 @@ unsafe fn call_site<'a>(fcinfo: FunctionCallInfo) -> &'a mut CallSite {
     unsafe {
         let info = (*fcinfo).flinfo;
         if (*info).fn_extra.is_null() {
-            let callback =
-                pg_sys::MemoryContextAllocZero((*info).fn_mcxt, size_of::<pg_sys::MemoryContextCallback>())
-                    .cast::<pg_sys::MemoryContextCallback>();
+            let callback = pg_sys::MemoryContextAllocZero(
+                (*info).fn_mcxt,
+                size_of::<pg_sys::MemoryContextCallback>(),
+            )
+            .cast::<pg_sys::MemoryContextCallback>();
             let site = Box::into_raw(Box::<CallSite>::default());
             (*callback).func = Some(release);
             (*callback).arg = site.cast();
@@ -153,6 +158,7 @@ impl CallSite {
     /// # Safety
     /// `fcinfo` is a call of risk_score or risk_score_json.
     unsafe fn resolve(&mut self, fcinfo: FunctionCallInfo) -> Result<()> {
+        // SAFETY: the function has two arguments.
         if unsafe { pg_arg_is_null(fcinfo, 0) } {
             return Err(Refusal::new(code::NULL_NOT_ALLOWED, "model must not be null")
                 .detail("Argument \"model\" of the score function is null.")
@@ -190,8 +196,8 @@ unsafe fn score_row(site: &mut CallSite, fcinfo: FunctionCallInfo) -> Result<f64
     // description is released after use; cells live in the current memory context for the call.
     unsafe {
         let header = row_header(fcinfo)?;
-        let type_id = pg_sys::HeapTupleHeaderGetTypeId(header);
-        let typmod = pg_sys::HeapTupleHeaderGetTypMod(header);
+        let type_id = heap_tuple_header_get_type_id(header);
+        let typmod = heap_tuple_header_get_typmod(header);
         let record = (type_id, typmod, pg_sys::assign_record_type_identifier(type_id, typmod));
         let description = pg_sys::lookup_rowtype_tupdesc(type_id, typmod);
         if site.layout.as_ref().is_none_or(|layout| layout.record != record) {
@@ -208,7 +214,7 @@ unsafe fn score_row(site: &mut CallSite, fcinfo: FunctionCallInfo) -> Result<f64
             return Err(Refusal::new("XX000", "row layout is missing"));
         };
         let mut tuple: pg_sys::HeapTupleData = std::mem::zeroed();
-        tuple.t_len = pg_sys::HeapTupleHeaderGetDatumLength(header) as u32;
+        tuple.t_len = heap_tuple_header_get_datum_length(header) as u32;
         tuple.t_data = header;
         pg_sys::heap_deform_tuple(
             &mut tuple,
@@ -217,17 +223,18 @@ unsafe fn score_row(site: &mut CallSite, fcinfo: FunctionCallInfo) -> Result<f64
             layout.nulls.as_mut_ptr(),
         );
         release_description(description);
-        let cells: Vec<Cell<'_>> = layout
-            .columns
-            .iter()
-            .map(|(index, reader)| {
-                if layout.nulls[*index] {
-                    Cell::Null
-                } else {
-                    reader.read(layout.values[*index])
-                }
-            })
-            .collect();
+        let cells: Vec<Cell<'_>> =
+            layout
+                .columns
+                .iter()
+                .map(|(index, reader)| {
+                    if layout.nulls[*index] {
+                        Cell::Null
+                    } else {
+                        reader.read(layout.values[*index])
+                    }
+                })
+                .collect();
         let score = shared.borrow_mut().score(&cells);
         Ok(score)
     }
@@ -271,9 +278,7 @@ impl Layout {
     ) -> Result<Self> {
         // SAFETY: the description has `natts` attributes.
         let attributes: Vec<&pg_sys::FormData_pg_attribute> = unsafe {
-            (0..(*description).natts)
-                .map(|index| &*pg_sys::TupleDescAttr(description, index))
-                .collect()
+            (0..(*description).natts).map(|index| attribute(description, index)).collect()
         };
         let find = |name: &str| {
             let index = attributes
@@ -301,7 +306,9 @@ impl Layout {
 
 fn missing_column(name: &str) -> Refusal {
     Refusal::new(code::UNDEFINED_COLUMN, format!("column \"{name}\" does not exist in the row"))
-        .detail(format!("The model was trained with column \"{name}\"; columns are matched by name."))
+        .detail(format!(
+            "The model was trained with column \"{name}\"; columns are matched by name."
+        ))
         .hint("Pass a row that has the column, or NULL AS the column where the value is unknown.")
 }
 
@@ -330,8 +337,11 @@ fn json_cell<'a>(features: &'a Map<String, Value>, name: &str) -> Result<Cell<'a
             Some(integer) => Cell::Int(integer),
             None => Cell::Float(v.as_f64().unwrap_or(f64::NAN)),
         }),
-        Some(_) => Err(Refusal::new(code::INVALID_PARAMETER, format!("key \"{name}\" holds no single value"))
-            .detail(format!("The value of \"{name}\" is an array or an object."))
-            .hint("Pass a string, a number, a boolean or null.")),
+        Some(_) => Err(Refusal::new(
+            code::INVALID_PARAMETER,
+            format!("key \"{name}\" holds no single value"),
+        )
+        .detail(format!("The value of \"{name}\" is an array or an object."))
+        .hint("Pass a string, a number, a boolean or null.")),
     }
 }

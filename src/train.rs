@@ -10,15 +10,15 @@ use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
 use pgrx::IntoDatum;
 use riskft_core::options::{Method, Options, TextMode};
 use riskft_core::protocol::{
-    write_frame, BatchBuilder, BlobHeader, Event, JobHeader, Progress, TrainingResult, FRAME_BATCH,
-    FRAME_END, FRAME_HEADER, FRAME_INCUMBENT_ENCODER, FRAME_INCUMBENT_VERSION, PROTOCOL,
+    write_frame, BatchBuilder, Event, JobHeader, Progress, TrainingResult, FRAME_BATCH, FRAME_END,
+    FRAME_HEADER, FRAME_INCUMBENT_ENCODER, FRAME_INCUMBENT_VERSION, PROTOCOL,
 };
 use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::catalog;
 use crate::error::{or_raise, warn};
 use crate::model_cache;
-use crate::publish::{self, Published};
+use crate::publish::{self, Blob, Published};
 use crate::relation::{Relation, Scan};
 use crate::settings;
 use crate::trainer_process::TrainerProcess;
@@ -160,7 +160,7 @@ fn today() -> i32 {
     (microseconds.div_euclid(86_400_000_000) + 10_957) as i32
 }
 
-fn run(header: &JobHeader, scan: Scan) -> Result<(TrainingResult, Vec<(BlobHeader, Vec<u8>)>)> {
+fn run(header: &JobHeader, scan: Scan) -> Result<(TrainingResult, Vec<Blob>)> {
     let mut process = TrainerProcess::start(&trainer_path(), &trainer_environment())?;
     let mut listener = Listener::default();
     feed(header, scan, &mut process, &mut listener)?;
@@ -180,8 +180,9 @@ fn feed(
     process: &mut TrainerProcess,
     listener: &mut Listener,
 ) -> Result<()> {
-    let json = serde_json::to_vec(header)
-        .map_err(|e| Refusal::new(code::PROTOCOL_VIOLATION, format!("cannot write the job: {e}")))?;
+    let json = serde_json::to_vec(header).map_err(|e| {
+        Refusal::new(code::PROTOCOL_VIOLATION, format!("cannot write the job: {e}"))
+    })?;
     process.send(&frame(FRAME_HEADER, &json)?)?;
     send_incumbent(&header.model, process)?;
     let mut batch = BatchBuilder::new(&header.columns);
@@ -231,10 +232,7 @@ fn frame(kind: u8, payload: &[u8]) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-fn receive_blobs(
-    result: &TrainingResult,
-    process: &mut TrainerProcess,
-) -> Result<Vec<(BlobHeader, Vec<u8>)>> {
+fn receive_blobs(result: &TrainingResult, process: &mut TrainerProcess) -> Result<Vec<Blob>> {
     let most = settings::bytes(&settings::MAX_MODEL_SIZE) as u64;
     let mut blobs = Vec::with_capacity(result.blobs.len());
     for header in &result.blobs {
@@ -289,8 +287,8 @@ fn describe(progress: &Progress) -> String {
     if progress.epoch > 0 {
         text += &format!(", epoch {}", progress.epoch);
     }
-    if progress.total > 0 {
-        text += &format!(", {}%", 100 * progress.done / progress.total);
+    if let Some(percent) = (100 * progress.done).checked_div(progress.total) {
+        text += &format!(", {percent}%");
     }
     if let Some(loss) = progress.loss {
         text += &format!(", loss {loss:.4}");
@@ -351,7 +349,10 @@ fn model_directory() -> PathBuf {
             let mut share = [0 as std::ffi::c_char; pg_sys::MAXPGPATH as usize];
             // SAFETY: writes at most MAXPGPATH bytes, zero-terminated.
             let share = unsafe {
-                pg_sys::get_share_path(&raw const pg_sys::my_exec_path as *const _, share.as_mut_ptr());
+                pg_sys::get_share_path(
+                    &raw const pg_sys::my_exec_path as *const _,
+                    share.as_mut_ptr(),
+                );
                 CStr::from_ptr(share.as_ptr())
             };
             PathBuf::from(share.to_string_lossy().into_owned()).join("riskft/models")
@@ -370,7 +371,8 @@ unsafe fn answer(
     result: &TrainingResult,
 ) -> Datum {
     let figure = |name: &str| {
-        let of = |m: &&riskft_core::protocol::PartMetric| m.part == "test" && m.metric.metric == name;
+        let of =
+            |m: &&riskft_core::protocol::PartMetric| m.part == "test" && m.metric.metric == name;
         result.metrics.iter().find(of).and_then(|m| m.metric.value)
     };
     let values = [

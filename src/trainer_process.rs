@@ -80,7 +80,9 @@ impl TrainerProcess {
             match stdin.write(bytes) {
                 Ok(written) => bytes = &bytes[written..],
                 Err(e) if e.kind() == ErrorKind::WouldBlock => self.wait(true)?,
-                Err(e) if e.kind() == ErrorKind::Interrupted => check_for_interrupts!(),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {
+                    check_for_interrupts!();
+                }
                 // The trainer closed its end; what it said last is the reason.
                 Err(_) => {
                     self.stdin = None;
@@ -160,7 +162,9 @@ impl TrainerProcess {
                     }
                     self.take_lines()?;
                 }
-                Err(e) if e.kind() == ErrorKind::Interrupted => check_for_interrupts!(),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {
+                    check_for_interrupts!();
+                }
                 Err(_) => break,
             }
         }
@@ -215,9 +219,8 @@ impl TrainerProcess {
 
 impl Drop for TrainerProcess {
     fn drop(&mut self) {
-        // SAFETY: the child is not reaped yet unless `wait` was called, which leaves the pid to
-        // std; its process group is its own (setsid), so no other process is meant.
         if matches!(self.child.try_wait(), Ok(None)) {
+            // SAFETY: the child is not reaped, so its pid is its own; its process group too (setsid).
             unsafe { libc::kill(-(self.child.id() as libc::pid_t), libc::SIGKILL) };
             // Before setsid there is no group of its own yet.
             let _ = self.child.kill();
