@@ -1,0 +1,67 @@
+# Names and helpers that the scripts share; sourced, not run.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+export RISKFT_CACHE=${RISKFT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/riskft}
+export LIBTORCH=${LIBTORCH:-$RISKFT_CACHE/libtorch}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$RISKFT_CACHE/target}
+export PATH=$PATH:$HOME/.cargo/bin
+
+postgres_version=15
+pg_config=${PG_CONFIG:-/usr/lib/postgresql/$postgres_version/bin/pg_config}
+pgrx_version=0.18.1
+rust_version=1.95
+
+# What the last run of each step did; see `done_before`.
+stamps=$RISKFT_CACHE/stamps
+
+say() { printf 'riskft: %s\n' "$*"; }
+
+fail() {
+    printf 'riskft: error: %s\n' "$*" >&2
+    exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Runs a command as root: plainly when root, else through sudo.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif have sudo; then
+        sudo "$@"
+    else
+        fail "this step needs root: $*"
+    fi
+}
+
+# Runs a command as the server's user: PostgreSQL refuses to run as root.
+as_server_user() {
+    if [ "$(id -u)" = 0 ]; then
+        (cd / && runuser -u postgres -- "$@")
+    else
+        "$@"
+    fi
+}
+
+# A command's output goes to a log; the log's end is shown only when it fails.
+quietly() {
+    local log=$RISKFT_CACHE/logs/$1.log
+    shift
+    mkdir -p "${log%/*}"
+    if ! "$@" >"$log" 2>&1 </dev/null; then
+        tail -n 20 "$log" >&2
+        fail "\"$*\" failed; the whole output is in $log"
+    fi
+}
+
+sha256() { sha256sum "$1" | cut -d ' ' -f 1; }
+
+# done_before STEP KEY: whether STEP was finished with the same KEY (a digest of its inputs).
+done_before() { [ "$(cat "$stamps/$1" 2>/dev/null)" = "$2" ]; }
+
+mark_done() {
+    mkdir -p "$stamps"
+    printf '%s\n' "$2" >"$stamps/$1"
+}
