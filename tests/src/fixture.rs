@@ -1,0 +1,51 @@
+//! The data sets of the tests.
+
+use std::io::{self, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::database::Database;
+
+const LOANS: &str = include_str!("../sql/loans.sql");
+const COMPLAINTS: &str = include_str!("../sql/complaints.sql");
+
+/// Rows of the whole data sets.
+pub const LOAN_ROWS: usize = 20_000;
+pub const COMPLAINT_ROWS: usize = 1_926;
+
+/// Table `loans` of the analyst: the first `rows` by a fixed shuffle, in that order.
+pub fn loans(database: &Database, rows: usize) {
+    load(database, "loans", LOANS, "sba_loans.csv.gz", "loan_id", rows);
+}
+
+/// Table `complaints` of the analyst, likewise.
+pub fn complaints(database: &Database, rows: usize) {
+    load(database, "complaints", COMPLAINTS, "cfpb_complaints.csv.gz", "complaint_id", rows);
+}
+
+fn load(database: &Database, table: &str, definition: &str, file: &str, key: &str, rows: usize) {
+    let mut analyst = database.analyst();
+    analyst.run(definition);
+    analyst.run(&format!("CREATE TEMP TABLE whole (LIKE {table}); SET datestyle = 'ISO, MDY'"));
+    copy(&mut analyst, "COPY whole FROM STDIN (FORMAT csv, HEADER)", file);
+    analyst.run(&format!(
+        "INSERT INTO {table} SELECT * FROM whole ORDER BY md5({key}::text) LIMIT {rows};
+         DROP TABLE whole; ANALYZE {table}"
+    ));
+}
+
+fn copy(session: &mut postgres::Client, sql: &str, file: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(file);
+    let mut unpacked = Command::new("gzip")
+        .arg("-dc")
+        .arg(&path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("run gzip");
+    let mut source = BufReader::new(unpacked.stdout.take().expect("gzip's output"));
+    let mut sink = session.copy_in(sql).expect("begin to copy");
+    io::copy(&mut source, &mut sink).expect("copy the rows");
+    sink.finish().expect("end the copy");
+    let status = unpacked.wait().expect("gzip ends");
+    assert!(status.success(), "gzip cannot read {}", path.display());
+}
