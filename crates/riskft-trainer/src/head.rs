@@ -1,0 +1,314 @@
+//! The head in libtorch: the tabular network and the additive text terms of
+//! `riskft_core::network`, all members in one batched computation.
+
+use riskft_core::encode::{Encoding, MAX_BINS};
+use riskft_core::network::NUMBER_WIDTH;
+use riskft_core::options::Options;
+use tch::{Device, Kind, Tensor};
+
+/// Width of a text's projection.
+pub const TEXT_WIDTH: i64 = 16;
+const EMBEDDING_WIDTH: i64 = 6;
+const EMBEDDING_DEVIATION: f64 = 0.3;
+const EMBEDDING_DROPOUT: f64 = 0.3;
+const HIDDEN_DROPOUT: f64 = 0.3;
+const TEXT_DROPOUT: f64 = 0.5;
+pub const NORM_EPSILON: f64 = 1e-5;
+
+/// Sizes of a head.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    pub members: i64,
+    pub hidden: i64,
+    /// Bins of each number.
+    pub bins: Vec<usize>,
+    /// Codes and embedding width of each category.
+    pub categories: Vec<(usize, usize)>,
+    pub texts: i64,
+    /// Width of a pooled text vector.
+    pub width: i64,
+    /// Logit at which the members start: that of the training rows' base rate.
+    pub start: f64,
+}
+
+impl Plan {
+    pub fn new(encoding: &Encoding, options: &Options, width: usize, base_rate: f64) -> Self {
+        Plan {
+            members: options.members as i64,
+            hidden: options.hidden as i64,
+            bins: encoding.numbers.iter().map(|n| n.edges.len().saturating_sub(1)).collect(),
+            categories: encoding.categories.iter().map(|c| (c.codes(), c.dimension())).collect(),
+            texts: encoding.texts.len() as i64,
+            width: width as i64,
+            start: riskft_core::math::logit(base_rate),
+        }
+    }
+
+    fn numbers(&self) -> i64 {
+        self.bins.len() as i64
+    }
+
+    /// Width of the tabular input.
+    pub fn inputs(&self) -> i64 {
+        let embedded: usize = self.categories.iter().map(|(_, width)| width).sum();
+        self.numbers() * NUMBER_WIDTH as i64 + embedded as i64
+    }
+
+    /// Where each category's codes start in the joint table, and the table's length.
+    pub fn offsets(&self) -> (Vec<i64>, i64) {
+        let mut next = 0;
+        let starts = self.categories.iter().map(|(codes, _)| {
+            let start = next;
+            next += *codes as i64;
+            start
+        });
+        let starts = starts.collect();
+        (starts, next)
+    }
+}
+
+/// Rows as the head reads them, on the device.
+pub struct Batch {
+    /// [rows, numbers]; NaN = missing
+    pub positions: Tensor,
+    /// [rows, categories], integers
+    pub codes: Tensor,
+    pub texts: Option<TextBatch>,
+}
+
+pub struct TextBatch {
+    /// Normalised pooled vectors [texts, rows, width]
+    pub vectors: Tensor,
+    /// [texts, rows]: 1 where there is a text, else 0
+    pub present: Tensor,
+}
+
+/// Parameters of all members; M = members, C = numbers, K = categories, F = texts.
+pub struct Head {
+    pub plan: Plan,
+    /// [C, MAX_BINS, M * NUMBER_WIDTH]
+    pub(crate) number_weight: Tensor,
+    /// [C, 1, M * NUMBER_WIDTH]
+    pub(crate) number_missing: Tensor,
+    pub(crate) number_bias: Tensor,
+    /// [codes of all categories, M * EMBEDDING_WIDTH]; a category uses its first columns
+    pub(crate) embedding: Tensor,
+    /// [M, inputs, outputs] and [M, 1, outputs]: two hidden layers and the output
+    pub(crate) layers: Vec<(Tensor, Tensor)>,
+    /// [F, M, 1, width]
+    pub(crate) text_gain: Tensor,
+    pub(crate) text_shift: Tensor,
+    /// [F * M, width, TEXT_WIDTH] and [F * M, 1, TEXT_WIDTH]
+    pub(crate) text_project: Tensor,
+    pub(crate) text_project_bias: Tensor,
+    /// [F * M, 1, TEXT_WIDTH]; starts at zero
+    pub(crate) text_out: Tensor,
+    bins: Tensor,
+    offsets: Tensor,
+    used: Tensor,
+}
+
+fn leaf(tensor: Tensor) -> Tensor {
+    tensor.detach().set_requires_grad(true)
+}
+
+fn uniform(size: &[i64], bound: f64, device: Device) -> Tensor {
+    let mut tensor = Tensor::zeros(size, (Kind::Float, device));
+    let _ = tensor.uniform_(-bound, bound);
+    tensor
+}
+
+impl Head {
+    /// A head with fresh parameters from libtorch's generator.
+    pub fn new(plan: Plan, device: Device) -> Self {
+        let options = (Kind::Float, device);
+        let m = plan.members;
+        let (offsets, codes) = plan.offsets();
+        let number_width = m * NUMBER_WIDTH as i64;
+        let (number_weight, number_missing) = number_tables(&plan, number_width, device);
+        let used: Vec<i64> = plan
+            .categories
+            .iter()
+            .enumerate()
+            .flat_map(|(k, (_, width))| {
+                (0..*width as i64).map(move |d| k as i64 * EMBEDDING_WIDTH + d)
+            })
+            .collect();
+        let pairs = plan.texts * m;
+        Head {
+            number_weight: leaf(number_weight),
+            number_missing: leaf(number_missing),
+            number_bias: leaf(Tensor::zeros([plan.numbers(), 1, number_width], options)),
+            embedding: leaf(
+                Tensor::randn([codes, m * EMBEDDING_WIDTH], options) * EMBEDDING_DEVIATION,
+            ),
+            layers: layers(&plan, device),
+            text_gain: leaf(Tensor::ones([plan.texts, m, 1, plan.width], options)),
+            text_shift: leaf(Tensor::zeros([plan.texts, m, 1, plan.width], options)),
+            text_project: leaf(uniform(
+                &[pairs, plan.width, TEXT_WIDTH],
+                1.0 / (plan.width.max(1) as f64).sqrt(),
+                device,
+            )),
+            text_project_bias: leaf(Tensor::zeros([pairs, 1, TEXT_WIDTH], options)),
+            text_out: leaf(Tensor::zeros([pairs, 1, TEXT_WIDTH], options)),
+            bins: Tensor::arange(MAX_BINS as i64, options),
+            offsets: Tensor::from_slice(&offsets).to_device(device),
+            used: Tensor::from_slice(&used).to_device(device),
+            plan,
+        }
+    }
+
+    /// Logits [members, rows].
+    pub fn forward(&self, batch: &Batch, train: bool) -> Tensor {
+        let tabular = self.tabular(batch, train);
+        match &batch.texts {
+            Some(texts) => tabular + self.text_terms(texts, train),
+            None => tabular,
+        }
+    }
+
+    fn tabular(&self, batch: &Batch, train: bool) -> Tensor {
+        let rows = batch.positions.size()[0];
+        let (hidden, output) = self.layers.split_at(self.layers.len() - 1);
+        if hidden.is_empty() {
+            return output[0].1.squeeze_dim(2).expand([self.plan.members, rows], false);
+        }
+        let mut parts = Vec::with_capacity(2);
+        if !self.plan.bins.is_empty() {
+            parts.push(self.numbers(&batch.positions));
+        }
+        if !self.plan.categories.is_empty() {
+            parts.push(self.categories(&batch.codes, train));
+        }
+        let mut x = Tensor::cat(&parts, 2);
+        for (weight, bias) in hidden {
+            x = bias.baddbmm(&x, weight, 1, 1).relu().dropout(HIDDEN_DROPOUT, train);
+        }
+        let (weight, bias) = &output[0];
+        bias.baddbmm(&x, weight, 1, 1).squeeze_dim(2)
+    }
+
+    /// [rows, C] -> [M, rows, C * NUMBER_WIDTH]
+    fn numbers(&self, positions: &Tensor) -> Tensor {
+        let rows = positions.size()[0];
+        let columns = positions.transpose(0, 1).unsqueeze(2);
+        let missing = columns.isnan().to_kind(Kind::Float);
+        let filled = (columns.nan_to_num(0.0, None, None) - &self.bins).clamp(0.0, 1.0);
+        let x =
+            filled.bmm(&self.number_weight) + missing * &self.number_missing + &self.number_bias;
+        let (c, m, w) = (self.plan.numbers(), self.plan.members, NUMBER_WIDTH as i64);
+        x.relu().view([c, rows, m, w]).permute([2, 1, 0, 3]).reshape([m, rows, c * w])
+    }
+
+    /// [rows, K] -> [M, rows, sum of embedding widths]
+    fn categories(&self, codes: &Tensor, train: bool) -> Tensor {
+        let size = codes.size();
+        let flat = (codes.to_kind(Kind::Int64) + &self.offsets).view([-1]);
+        let vectors = Tensor::embedding(&self.embedding, &flat, -1, false, false);
+        let (rows, k, m) = (size[0], size[1], self.plan.members);
+        vectors
+            .view([rows, k, m, EMBEDDING_WIDTH])
+            .permute([2, 0, 1, 3])
+            .reshape([m, rows, k * EMBEDDING_WIDTH])
+            .index_select(2, &self.used)
+            .dropout(EMBEDDING_DROPOUT, train)
+    }
+
+    /// [M, rows]
+    fn text_terms(&self, texts: &TextBatch, train: bool) -> Tensor {
+        let size = texts.vectors.size();
+        let (f, rows, width, m) = (size[0], size[1], size[2], self.plan.members);
+        let x = texts.vectors.unsqueeze(1) * &self.text_gain + &self.text_shift;
+        let x = x.dropout(TEXT_DROPOUT, train).view([f * m, rows, width]);
+        let x = self.text_project_bias.baddbmm(&x, &self.text_project, 1, 1) * &self.text_out;
+        let terms = x.sum_dim_intlist(2, false, Kind::Float).view([f, m, rows]);
+        (terms * texts.present.unsqueeze(1)).sum_dim_intlist(0, false, Kind::Float)
+    }
+
+    /// Parameters with weight decay (matrices and embeddings), and those without.
+    pub fn parameters(&self) -> (Vec<Tensor>, Vec<Tensor>) {
+        let mut decayed = vec![
+            &self.number_weight,
+            &self.number_missing,
+            &self.embedding,
+            &self.text_project,
+            &self.text_out,
+        ];
+        let mut plain =
+            vec![&self.number_bias, &self.text_gain, &self.text_shift, &self.text_project_bias];
+        for (weight, bias) in &self.layers {
+            decayed.push(weight);
+            plain.push(bias);
+        }
+        let filled = |list: Vec<&Tensor>| -> Vec<Tensor> {
+            list.into_iter().filter(|t| t.numel() > 0).map(Tensor::shallow_clone).collect()
+        };
+        (filled(decayed), filled(plain))
+    }
+
+    /// Number of values that count: the parts of shared tables that no column uses do not.
+    pub fn size(&self) -> usize {
+        let (decayed, plain) = self.parameters();
+        let all: usize = decayed.iter().chain(&plain).map(Tensor::numel).sum();
+        let members = self.plan.members as usize;
+        let bins: usize = self.plan.bins.iter().map(|b| MAX_BINS - b.min(&MAX_BINS)).sum();
+        let codes: usize = self
+            .plan
+            .categories
+            .iter()
+            .map(|(n, width)| n * (EMBEDDING_WIDTH as usize - width))
+            .sum();
+        all - members * (bins * NUMBER_WIDTH + codes)
+    }
+}
+
+/// Weights of numbers: normal, deviation 1 / sqrt(bins + 1), zero beyond a number's bins.
+fn number_tables(plan: &Plan, width: i64, device: Device) -> (Tensor, Tensor) {
+    let options = (Kind::Float, device);
+    let deviation: Vec<f32> =
+        plan.bins.iter().map(|bins| 1.0 / ((bins + 1) as f32).sqrt()).collect();
+    let deviation = Tensor::from_slice(&deviation).to_device(device).view([-1, 1, 1]);
+    let bins: Vec<f32> = plan.bins.iter().map(|bins| *bins as f32).collect();
+    let bins = Tensor::from_slice(&bins).to_device(device).view([-1, 1, 1]);
+    let own = Tensor::arange(MAX_BINS as i64, options).view([1, -1, 1]).lt_tensor(&bins);
+    let c = plan.numbers();
+    let weight = Tensor::randn([c, MAX_BINS as i64, width], options) * &deviation * own;
+    let missing = Tensor::randn([c, 1, width], options) * &deviation;
+    (weight, missing)
+}
+
+/// The tabular layers as PyTorch's Linear starts them (bound 1 / sqrt(inputs)); without a tabular
+/// part only the output's bias.
+fn layers(plan: &Plan, device: Device) -> Vec<(Tensor, Tensor)> {
+    let m = plan.members;
+    let start = Tensor::full([m, 1, 1], plan.start, (Kind::Float, device));
+    let inputs = plan.inputs();
+    if inputs == 0 {
+        let none = Tensor::zeros([m, 0, 1], (Kind::Float, device));
+        return vec![(leaf(none), leaf(start))];
+    }
+    let sizes = [(inputs, plan.hidden), (plan.hidden, plan.hidden), (plan.hidden, 1)];
+    sizes
+        .into_iter()
+        .map(|(inputs, outputs)| {
+            let bound = 1.0 / (inputs as f64).sqrt();
+            let weight = leaf(uniform(&[m, inputs, outputs], bound, device));
+            let bias =
+                if outputs == 1 { &start + 0.0 } else { uniform(&[m, 1, outputs], bound, device) };
+            (weight, leaf(bias))
+        })
+        .collect()
+}
+
+/// `(v - mean) / sqrt(var + 1e-5)` over the last dimension.
+pub fn normalise(vectors: &Tensor) -> Tensor {
+    let width = vectors.size().last().copied().unwrap_or(0);
+    let none: Option<Tensor> = None;
+    vectors.layer_norm([width], none.as_ref(), none.as_ref(), NORM_EPSILON, true)
+}
+
+/// Probabilities [rows]: the members' mean.
+pub fn probabilities(logits: &Tensor) -> Tensor {
+    logits.to_kind(Kind::Double).sigmoid().mean_dim(0, false, Kind::Double)
+}

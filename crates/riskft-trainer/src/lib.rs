@@ -1,0 +1,36 @@
+//! Training in a process of its own: the only crate with libtorch.
+//!
+//! A run: [`job`] -> [`rows`] and [`texts`] -> [`frozen`] vectors -> [`fit`] the head -> [`tune`]
+//! the encoder ([`lora`], [`adapter`] or [`full`]) -> [`finish`]: int8, calibration, figures, gate.
+#![forbid(unsafe_op_in_unsafe_fn)]
+
+pub mod adam;
+pub mod adapter;
+pub mod base;
+pub mod bert;
+pub mod device;
+pub mod evaluate;
+pub mod events;
+pub mod failure;
+pub mod fit;
+pub mod fold;
+pub mod frozen;
+pub mod full;
+pub mod head;
+pub mod job;
+pub mod ledger;
+pub mod lora;
+pub mod random;
+pub mod rows;
+pub mod tensors;
+pub mod texts;
+pub mod tune;
+pub mod tuning;
+pub mod words;
+
+/// Exit status after a refusal.
+pub const EXIT_REFUSED: i32 = 1;
+/// Exit status of a wrong command line.
+pub const EXIT_USAGE: i32 = 2;
+/// Exit status when nobody listens any more.
+pub const EXIT_GONE: i32 = 3;

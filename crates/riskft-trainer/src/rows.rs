@@ -1,0 +1,200 @@
+//! Labelled rows as the network reads them, compact: positions, codes and text numbers.
+
+use riskft_core::cell::Cell;
+use riskft_core::dataset::{Dataset, Part};
+use riskft_core::encode::{EncodedRow, Encoding};
+use riskft_core::refusal::{code, Refusal, Result};
+use tch::{Device, Tensor};
+
+use crate::head::{Batch, TextBatch};
+use crate::tensors::index;
+use crate::texts::Collector;
+
+/// Reads rows of a dataset in the order of an encoding's columns.
+pub struct Reader<'a> {
+    dataset: &'a Dataset,
+    encoding: &'a Encoding,
+    columns: Vec<usize>,
+}
+
+impl<'a> Reader<'a> {
+    /// # Errors
+    /// 42703 when the dataset lacks a column of the encoding.
+    pub fn new(dataset: &'a Dataset, encoding: &'a Encoding) -> Result<Self> {
+        let find = |name: &str| {
+            dataset.columns.iter().position(|c| c.source.name == name).ok_or_else(|| {
+                Refusal::new(code::UNDEFINED_COLUMN, "a column of the encoding is missing")
+                    .detail(format!("The rows have no column \"{name}\"."))
+            })
+        };
+        let columns = encoding.columns.iter().map(|c| find(&c.name)).collect::<Result<_>>()?;
+        Ok(Reader { dataset, encoding, columns })
+    }
+
+    /// Encodes one row into `out`.
+    pub fn encode(&self, row: usize, cells: &mut Vec<Cell<'a>>, out: &mut EncodedRow) {
+        cells.clear();
+        cells.extend(self.columns.iter().map(|c| self.dataset.columns[*c].cell(row)));
+        self.encoding.encode_row(cells, out);
+    }
+}
+
+/// The labelled rows of a run, by place; `source` has their row in the dataset.
+pub struct Rows {
+    pub source: Vec<u32>,
+    pub labels: Vec<bool>,
+    /// Places of train, validation, calibration and test rows.
+    parts: [Vec<u32>; 4],
+    /// [rows, numbers], f32
+    positions: Tensor,
+    /// [rows, categories], i32
+    codes: Tensor,
+    /// Text numbers [rows * texts], -1 = none
+    pub text_numbers: Vec<i32>,
+    pub texts: usize,
+    /// 0 and 1
+    targets: Tensor,
+    device: Device,
+}
+
+impl Rows {
+    /// Encodes all labelled rows. Text numbers are the collector's, provisional.
+    pub fn read(
+        reader: &Reader<'_>,
+        labels: &[Option<bool>],
+        parts: &[Part],
+        collector: &mut Collector,
+        mut progress: impl FnMut(usize),
+    ) -> Self {
+        let encoding = reader.encoding;
+        let (numbers, categories) = (encoding.numbers.len(), encoding.categories.len());
+        let count = labels.iter().flatten().count();
+        let mut positions = Vec::with_capacity(count * numbers);
+        let mut codes: Vec<i32> = Vec::with_capacity(count * categories);
+        let mut rows = Rows::empty(encoding.texts.len());
+        let (mut cells, mut encoded) = (Vec::new(), EncodedRow::default());
+        for (row, (label, part)) in labels.iter().zip(parts).enumerate() {
+            let (Some(label), Some(part)) = (label, place_of(*part)) else { continue };
+            reader.encode(row, &mut cells, &mut encoded);
+            positions.extend_from_slice(&encoded.positions);
+            codes.extend(encoded.codes.iter().map(|c| *c as i32));
+            for (text, input) in encoded.texts.iter().zip(&encoding.texts) {
+                let number = match text.as_str() {
+                    "" => -1,
+                    text => collector.number(text, input.max_tokens) as i32,
+                };
+                rows.text_numbers.push(number);
+            }
+            rows.parts[part].push(rows.source.len() as u32);
+            rows.source.push(row as u32);
+            rows.labels.push(*label);
+            progress(rows.source.len());
+        }
+        let count = rows.source.len() as i64;
+        rows.positions = Tensor::from_slice(&positions).view([count, numbers as i64]);
+        rows.codes = Tensor::from_slice(&codes).view([count, categories as i64]);
+        let targets: Vec<f32> = rows.labels.iter().map(|l| f32::from(u8::from(*l))).collect();
+        rows.targets = Tensor::from_slice(&targets);
+        rows
+    }
+
+    fn empty(texts: usize) -> Self {
+        Rows {
+            source: Vec::new(),
+            labels: Vec::new(),
+            parts: Default::default(),
+            positions: Tensor::new(),
+            codes: Tensor::new(),
+            text_numbers: Vec::new(),
+            texts,
+            targets: Tensor::new(),
+            device: Device::Cpu,
+        }
+    }
+
+    /// Replaces provisional text numbers by final ones.
+    pub fn renumber(&mut self, numbers: &[i32]) {
+        for number in self.text_numbers.iter_mut().filter(|n| **n >= 0) {
+            *number = numbers[*number as usize];
+        }
+    }
+
+    pub fn to_device(mut self, device: Device) -> Self {
+        self.positions = self.positions.to_device(device);
+        self.codes = self.codes.to_device(device);
+        self.targets = self.targets.to_device(device);
+        self.device = device;
+        self
+    }
+
+    pub fn part(&self, part: Part) -> &[u32] {
+        place_of(part).map_or(&[], |place| &self.parts[place])
+    }
+
+    pub fn labels_of(&self, rows: &[u32]) -> Vec<bool> {
+        rows.iter().map(|row| self.labels[*row as usize]).collect()
+    }
+
+    /// Targets [rows], f32.
+    pub fn targets(&self, rows: &[u32]) -> Tensor {
+        self.targets.index_select(0, &self.index(rows))
+    }
+
+    fn index(&self, rows: &[u32]) -> Tensor {
+        index(rows.iter().map(|row| *row as usize), self.device)
+    }
+
+    /// Text numbers of some rows, text by text: [texts * rows].
+    pub fn numbers_of<'a>(&'a self, rows: &'a [u32]) -> impl Iterator<Item = i32> + 'a {
+        let texts = self.texts;
+        (0..texts).flat_map(move |f| {
+            rows.iter().map(move |row| self.text_numbers[*row as usize * texts + f])
+        })
+    }
+
+    /// Distinct texts of some rows, ascending.
+    pub fn distinct(&self, rows: &[u32]) -> Vec<usize> {
+        let mut numbers: Vec<usize> =
+            self.numbers_of(rows).filter(|n| *n >= 0).map(|n| n as usize).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
+    }
+
+    /// The rows as the head reads them. `vectors` are normalised pooled vectors [.., width];
+    /// `place` is a text's row in them.
+    pub fn batch(
+        &self,
+        rows: &[u32],
+        vectors: Option<&Tensor>,
+        place: impl Fn(usize) -> usize,
+    ) -> Batch {
+        let index = self.index(rows);
+        Batch {
+            positions: self.positions.index_select(0, &index),
+            codes: self.codes.index_select(0, &index),
+            texts: vectors.map(|vectors| self.text_batch(rows, vectors, place)),
+        }
+    }
+
+    fn text_batch(
+        &self,
+        rows: &[u32],
+        vectors: &Tensor,
+        place: impl Fn(usize) -> usize,
+    ) -> TextBatch {
+        let (f, count) = (self.texts as i64, rows.len() as i64);
+        let places = self.numbers_of(rows).map(|n| usize::try_from(n).map_or(0, &place));
+        let present: Vec<f32> =
+            self.numbers_of(rows).map(|n| if n >= 0 { 1.0 } else { 0.0 }).collect();
+        let width = vectors.size().last().copied().unwrap_or(0);
+        TextBatch {
+            vectors: vectors.index_select(0, &index(places, self.device)).view([f, count, width]),
+            present: Tensor::from_slice(&present).to_device(self.device).view([f, count]),
+        }
+    }
+}
+
+fn place_of(part: Part) -> Option<usize> {
+    Part::LABELLED.iter().position(|p| *p == part)
+}

@@ -1,0 +1,275 @@
+//! Second stage: the encoder, from the converged head on.
+
+use std::time::Instant;
+
+use riskft_core::dataset::Part;
+use riskft_core::metrics;
+use riskft_core::options::{Method, Options};
+use riskft_core::protocol::Progress;
+use riskft_core::refusal::Result;
+use tch::{Device, Kind, Tensor};
+
+use crate::adam::{warm_up_cosine, AdamW};
+use crate::evaluate::{judge, loss_value, scores};
+use crate::events::Reporter;
+use crate::fit::{all_parameters, clip, judged_rows, loss, Best, Reached, Snapshot, HEAD_DECAY};
+use crate::frozen::Tuned;
+use crate::head::Head;
+use crate::ledger::usage;
+use crate::random::Random;
+use crate::rows::Rows;
+
+/// Weight decay of the encoder's trainable matrices.
+const ENCODER_DECAY: f64 = 0.01;
+/// Share of the steps over which the rate rises.
+const WARM_UP: f64 = 0.1;
+/// Peak rate of full fine-tuning in place of the default one, which is LoRA's: all weights at
+/// 5e-4 forget what they learnt.
+const FULL_RATE: f64 = 5e-5;
+
+/// What the second stage reached.
+pub struct TuneReport {
+    pub reached: Reached,
+    /// CPU seconds of one epoch's training, without its validation.
+    pub epoch_cpu_seconds: f64,
+    /// Validation AUC of the tuned minus that of the frozen encoder, and its standard error.
+    pub gain: Option<(f64, f64)>,
+    /// Encoder tokens of one epoch, after dedup within steps.
+    pub epoch_tokens: usize,
+}
+
+impl TuneReport {
+    /// Whether the gain is more than its own standard error.
+    pub fn is_kept(&self) -> bool {
+        self.gain.is_some_and(|(gain, error)| gain > error)
+    }
+}
+
+/// The peak rate of the encoder's parameters.
+pub fn peak_rate(method: Method, options: &Options) -> f64 {
+    let default = Options::default().learning_rate;
+    if method == Method::Full && options.learning_rate == default {
+        FULL_RATE
+    } else {
+        options.learning_rate
+    }
+}
+
+/// Tunes encoder and head together and leaves both at their best epoch. `frozen_scores` are those
+/// of the judged rows before this stage.
+///
+/// # Errors
+/// 22000 when no epoch gives finite scores.
+pub fn tune(
+    tuned: &Tuned<'_>,
+    head: &Head,
+    rows: &Rows,
+    frozen_scores: &[f64],
+    method: Method,
+    options: &Options,
+    reporter: &Reporter,
+) -> Result<TuneReport> {
+    let mut stage = Stage::new(tuned, head, rows, method, options, reporter);
+    let labels = rows.labels_of(judged_rows(rows));
+    let mut best = Best::default();
+    let mut kept = Snapshot::take(&stage.parameters);
+    let mut random = Random::new(options.seed ^ 0x5455_4E45);
+    let mut order = rows.part(Part::Train).to_vec();
+    for epoch in 1..=options.epochs {
+        random.shuffle(&mut order);
+        stage.epoch(&order, epoch);
+        let validation = stage.validation_scores();
+        if best.offer(epoch, judge(&validation, &labels), validation) {
+            kept = Snapshot::take(&stage.parameters);
+        }
+        stage.report(epoch, best.last.auc);
+        if stage.at_bound() || best.waited(epoch) >= options.patience {
+            break;
+        }
+    }
+    kept.restore(&stage.parameters);
+    let reached = best.reached()?;
+    let epochs = reached.epochs.max(1);
+    let gain = metrics::auc_difference(&reached.scores, frozen_scores, &labels);
+    Ok(TuneReport {
+        epoch_cpu_seconds: stage.cpu_seconds / epochs as f64,
+        epoch_tokens: stage.tokens / epochs,
+        gain,
+        reached,
+    })
+}
+
+struct Stage<'a> {
+    tuned: &'a Tuned<'a>,
+    head: &'a Head,
+    rows: &'a Rows,
+    options: &'a Options,
+    reporter: &'a Reporter,
+    optimizer: AdamW,
+    peaks: Vec<f64>,
+    parameters: Vec<Tensor>,
+    step_tokens: usize,
+    steps: usize,
+    total_steps: usize,
+    losses: (f64, usize),
+    cpu_seconds: f64,
+    tokens: usize,
+    start: Instant,
+}
+
+impl<'a> Stage<'a> {
+    fn new(
+        tuned: &'a Tuned<'a>,
+        head: &'a Head,
+        rows: &'a Rows,
+        method: Method,
+        options: &'a Options,
+        reporter: &'a Reporter,
+    ) -> Self {
+        let rate = peak_rate(method, options);
+        let (decayed, plain) = head.parameters();
+        let (encoder_decayed, encoder_plain) = tuned.tuning.parameters();
+        let mut optimizer = AdamW::default();
+        optimizer.add(&decayed, options.head_learning_rate, HEAD_DECAY);
+        optimizer.add(&plain, options.head_learning_rate, 0.0);
+        optimizer.add(&encoder_decayed, rate, ENCODER_DECAY);
+        optimizer.add(&encoder_plain, rate, 0.0);
+        let mut parameters = all_parameters(head);
+        parameters.extend(encoder_decayed.into_iter().chain(encoder_plain));
+        let per_epoch = rows.part(Part::Train).len().div_ceil(options.batch_size);
+        let mut total_steps = per_epoch * options.epochs;
+        if options.max_steps > 0 {
+            total_steps = total_steps.min(options.max_steps);
+        }
+        Stage {
+            peaks: optimizer.groups.iter().map(|g| g.rate).collect(),
+            step_tokens: step_tokens(tuned),
+            tuned,
+            head,
+            rows,
+            options,
+            reporter,
+            optimizer,
+            parameters,
+            steps: 0,
+            total_steps,
+            losses: (0.0, 0),
+            cpu_seconds: 0.0,
+            tokens: 0,
+            start: Instant::now(),
+        }
+    }
+
+    fn at_bound(&self) -> bool {
+        self.steps >= self.total_steps
+    }
+
+    fn epoch(&mut self, order: &[u32], epoch: usize) {
+        let before = usage().cpu_seconds;
+        let mut sum = Tensor::zeros([], (Kind::Float, self.tuned.device));
+        let mut done = 0;
+        for batch in order.chunks(self.options.batch_size) {
+            if self.at_bound() {
+                break;
+            }
+            sum += self.step(batch);
+            done += 1;
+            let seconds = self.start.elapsed().as_secs_f64();
+            self.reporter.progress(Progress {
+                phase: "tune".into(),
+                done: self.steps as u64,
+                total: self.total_steps as u64,
+                epoch: epoch as u64,
+                seconds_left: Some(
+                    seconds / self.steps as f64 * (self.total_steps - self.steps) as f64,
+                ),
+                ..Progress::default()
+            });
+        }
+        self.losses = (loss_value(&sum), done);
+        self.cpu_seconds += usage().cpu_seconds - before;
+    }
+
+    /// One step over a batch, in parts that bound the memory; the loss for each member.
+    fn step(&mut self, batch: &[u32]) -> Tensor {
+        let members = self.head.plan.members;
+        let mut sum = Tensor::zeros([], (Kind::Float, self.tuned.device));
+        for part in self.parts(batch) {
+            let numbers = self.rows.distinct(part);
+            self.tokens += numbers.iter().map(|n| self.tuned.texts.length(*n)).sum::<usize>();
+            let vectors = match numbers.is_empty() {
+                true => self.tuned.vectors_in_runs(&[]),
+                false => self.tuned.vectors(&numbers, true),
+            };
+            let place = |n: usize| numbers.binary_search(&n).unwrap_or(0);
+            let logits = self.head.forward(&self.rows.batch(part, Some(&vectors), place), true);
+            let share = part.len() as f64 / batch.len() as f64;
+            let loss = loss(&logits, &self.rows.targets(part)) * share;
+            loss.backward();
+            sum += loss.detach() / members as f64;
+        }
+        let factor = warm_up_cosine(
+            self.steps,
+            (self.total_steps as f64 * WARM_UP).ceil() as usize,
+            self.total_steps,
+        );
+        for (group, peak) in self.optimizer.groups.iter_mut().zip(&self.peaks) {
+            group.rate = peak * factor;
+        }
+        self.optimizer.step(clip(members));
+        self.steps += 1;
+        sum
+    }
+
+    /// Cuts a batch so that each part has at most `step_tokens` tokens (at least one row).
+    fn parts<'b>(&self, batch: &'b [u32]) -> Vec<&'b [u32]> {
+        let mut parts = Vec::new();
+        let (mut start, mut sum) = (0, 0);
+        for (i, row) in batch.iter().enumerate() {
+            let tokens: usize = self
+                .rows
+                .numbers_of(std::slice::from_ref(row))
+                .filter_map(|n| usize::try_from(n).ok())
+                .map(|n| self.tuned.texts.length(n))
+                .sum();
+            if i > start && sum + tokens > self.step_tokens {
+                parts.push(&batch[start..i]);
+                (start, sum) = (i, 0);
+            }
+            sum += tokens;
+        }
+        parts.push(&batch[start..]);
+        parts
+    }
+
+    fn validation_scores(&self) -> Vec<f64> {
+        let judged = judged_rows(self.rows);
+        let numbers = self.rows.distinct(judged);
+        let vectors = self.tuned.vectors_in_runs(&numbers);
+        let place = |n: usize| numbers.binary_search(&n).unwrap_or(0);
+        scores(self.head, self.rows, judged, Some(&vectors), place)
+    }
+
+    fn report(&self, epoch: usize, auc: Option<f64>) {
+        let seconds = self.start.elapsed().as_secs_f64();
+        let left = self.options.epochs - epoch;
+        self.reporter.progress(Progress {
+            phase: "tune".into(),
+            done: self.steps as u64,
+            total: self.total_steps as u64,
+            epoch: epoch as u64,
+            loss: Some(self.losses.0 / self.losses.1.max(1) as f64),
+            validation_auc: auc,
+            seconds_left: Some(seconds / epoch as f64 * left as f64),
+        });
+    }
+}
+
+/// Tokens whose activations, kept for the backward pass, take about 1 GiB on the CPU (16 values
+/// of the encoder's width a token and layer) and 16 GiB on a GPU.
+fn step_tokens(tuned: &Tuned<'_>) -> usize {
+    let bytes: usize = if tuned.device == Device::Cpu { 1 << 30 } else { 16 << 30 };
+    let shape = &tuned.bert.shape;
+    let layers = (shape.layers - tuned.split).max(1);
+    (bytes / (16 * shape.width * tuned.bert.kind.elt_size_in_bytes() * layers)).max(2048)
+}
