@@ -1,7 +1,7 @@
 //! Run paths of the trainer's binary.
 //!
-//! libtorch is looked for, in this order: `LD_LIBRARY_PATH`; `libtorch/` beside the binary and
-//! `../lib/riskft/libtorch` (an installed copy); the folder it was built against.
+//! libtorch is looked for, in this order: `LD_LIBRARY_PATH`; `libtorch/lib` beside the binary and
+//! `../lib/riskft/libtorch/lib` (an installed copy); the folder it was built against.
 
 use std::env;
 
@@ -16,14 +16,7 @@ fn main() {
     }
 }
 
-/// The trimmed libtorch keeps the layout of its wheel, in which libtorch_cpu.so finds
-/// libcudart by its own relative run path.
-const INSTALLED: [&str; 4] = [
-    "libtorch/lib",
-    "libtorch/site/torch/lib",
-    "../lib/riskft/libtorch/lib",
-    "../lib/riskft/libtorch/site/torch/lib",
-];
+const INSTALLED: [&str; 2] = ["libtorch/lib", "../lib/riskft/libtorch/lib"];
 
 fn run_path(path: &str) {
     println!("cargo:rustc-link-arg=-Wl,-rpath,{path}");

@@ -102,6 +102,13 @@ pub fn load_cuda() -> bool {
     }
 }
 
+/// Where the libtorch in use was loaded from.
+pub fn libtorch_path() -> Option<String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let line = maps.lines().find(|line| line.ends_with("/libtorch_cpu.so"))?;
+    line.find('/').map(|start| line[start..].to_owned())
+}
+
 /// The GPU's name from the kernel driver; libtorch's C interface does not tell it.
 fn device_name(gpu: bool) -> String {
     if !gpu {

@@ -28,9 +28,8 @@ pub struct Reached {
 }
 
 /// The validation rows that every epoch is judged on.
-pub fn judged_rows(rows: &Rows) -> &[u32] {
-    let all = rows.part(Part::Validation);
-    &all[..all.len().min(MOST_VALIDATION_ROWS)]
+pub fn judged_rows(rows: &Rows, options: &Options) -> Vec<u32> {
+    rows.sample(Part::Validation, MOST_VALIDATION_ROWS, options.seed)
 }
 
 /// Sum over the members of the mean cross-entropy: each member learns as if it were alone.
@@ -88,7 +87,7 @@ pub fn fit_head(
     for epoch in 1..=options.head_epochs {
         random.shuffle(&mut order);
         let finished = stage.epoch(&order, vectors, epoch, reporter);
-        let validation = scores(head, rows, judged_rows(rows), vectors, |n| n);
+        let validation = scores(head, rows, &stage.judged, vectors, |n| n);
         let better = stage.best.offer(epoch, judge(&validation, &stage.labels), validation);
         if better {
             stage.kept = Snapshot::take(&stage.parameters);
@@ -118,6 +117,7 @@ struct Stage<'a> {
     optimizer: AdamW,
     parameters: Vec<Tensor>,
     kept: Snapshot,
+    judged: Vec<u32>,
     labels: Vec<bool>,
     best: Best,
     steps: usize,
@@ -131,6 +131,7 @@ impl<'a> Stage<'a> {
         optimizer.add(&decayed, options.head_learning_rate, HEAD_DECAY);
         optimizer.add(&plain, options.head_learning_rate, 0.0);
         let parameters = all_parameters(head);
+        let judged = judged_rows(rows, options);
         Stage {
             head,
             rows,
@@ -138,7 +139,8 @@ impl<'a> Stage<'a> {
             optimizer,
             kept: Snapshot::take(&parameters),
             parameters,
-            labels: rows.labels_of(judged_rows(rows)),
+            labels: rows.labels_of(&judged),
+            judged,
             best: Best::default(),
             steps: 0,
             losses: (0.0, 0),

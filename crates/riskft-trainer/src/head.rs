@@ -247,6 +247,27 @@ impl Head {
         (filled(decayed), filled(plain))
     }
 
+    /// All parameters by name, as libtorch holds them.
+    pub fn named(&self) -> Vec<(String, &Tensor)> {
+        let mut named = vec![
+            ("number.weight".to_owned(), &self.number_weight),
+            ("number.missing".to_owned(), &self.number_missing),
+            ("number.bias".to_owned(), &self.number_bias),
+            ("embedding".to_owned(), &self.embedding),
+            ("text.gain".to_owned(), &self.text_gain),
+            ("text.shift".to_owned(), &self.text_shift),
+            ("text.project.weight".to_owned(), &self.text_project),
+            ("text.project.bias".to_owned(), &self.text_project_bias),
+            ("text.out".to_owned(), &self.text_out),
+        ];
+        for (i, (weight, bias)) in self.layers.iter().enumerate() {
+            named.push((format!("layer.{i}.weight"), weight));
+            named.push((format!("layer.{i}.bias"), bias));
+        }
+        named.retain(|(_, tensor)| tensor.numel() > 0);
+        named
+    }
+
     /// Number of values that count: the parts of shared tables that no column uses do not.
     pub fn size(&self) -> usize {
         let (decayed, plain) = self.parameters();

@@ -27,6 +27,12 @@ pub mod texts;
 pub mod tune;
 pub mod tuning;
 pub mod words;
+pub mod scoring;
+pub mod run;
+pub mod lifeline;
+pub mod incumbent;
+pub mod gate;
+pub mod finish;
 
 /// Exit status after a refusal.
 pub const EXIT_REFUSED: i32 = 1;

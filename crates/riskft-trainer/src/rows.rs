@@ -7,6 +7,7 @@ use riskft_core::refusal::{code, Refusal, Result};
 use tch::{Device, Tensor};
 
 use crate::head::{Batch, TextBatch};
+use crate::random::Random;
 use crate::tensors::index;
 use crate::texts::Collector;
 
@@ -125,6 +126,17 @@ impl Rows {
         self.targets = self.targets.to_device(device);
         self.device = device;
         self
+    }
+
+    /// At most `most` rows of a part, ascending, drawn by the seed.
+    pub fn sample(&self, part: Part, most: usize, seed: u64) -> Vec<u32> {
+        let mut sample = self.part(part).to_vec();
+        if sample.len() > most {
+            Random::new(seed).shuffle(&mut sample);
+            sample.truncate(most);
+            sample.sort_unstable();
+        }
+        sample
     }
 
     pub fn part(&self, part: Part) -> &[u32] {

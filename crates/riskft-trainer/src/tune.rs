@@ -70,7 +70,7 @@ pub fn tune(
     reporter: &Reporter,
 ) -> Result<TuneReport> {
     let mut stage = Stage::new(tuned, head, rows, method, options, reporter);
-    let labels = rows.labels_of(judged_rows(rows));
+    let labels = rows.labels_of(&stage.judged);
     let mut best = Best::default();
     let mut kept = Snapshot::take(&stage.parameters);
     let mut random = Random::new(options.seed ^ 0x5455_4E45);
@@ -109,6 +109,7 @@ struct Stage<'a> {
     peaks: Vec<f64>,
     parameters: Vec<Tensor>,
     step_tokens: usize,
+    judged: Vec<u32>,
     steps: usize,
     total_steps: usize,
     losses: (f64, usize),
@@ -144,6 +145,7 @@ impl<'a> Stage<'a> {
         Stage {
             peaks: optimizer.groups.iter().map(|g| g.rate).collect(),
             step_tokens: step_tokens(tuned),
+            judged: judged_rows(rows, options),
             tuned,
             head,
             rows,
@@ -243,11 +245,10 @@ impl<'a> Stage<'a> {
     }
 
     fn validation_scores(&self) -> Vec<f64> {
-        let judged = judged_rows(self.rows);
-        let numbers = self.rows.distinct(judged);
+        let numbers = self.rows.distinct(&self.judged);
         let vectors = self.tuned.vectors_in_runs(&numbers);
         let place = |n: usize| numbers.binary_search(&n).unwrap_or(0);
-        scores(self.head, self.rows, judged, Some(&vectors), place)
+        scores(self.head, self.rows, &self.judged, Some(&vectors), place)
     }
 
     fn report(&self, epoch: usize, auc: Option<f64>) {

@@ -1,195 +1,134 @@
-//! tokenizer.json -> the token list and flags that core compiles, and the crate `tokenizers` as
-//! the oracle that core's own tokenizer is checked against.
+//! Text -> token ids by core's tokenizer, checked against the crate `tokenizers`.
+//!
+//! Scoring reads text by core's own tokenizer. Each run compares it with the crate that the base
+//! model was made with, on a sample of the run's own texts, so that no difference goes unseen.
 
+use riskft_core::protocol::{cut, MAX_TEXT};
 use riskft_core::refusal::{code, Refusal, Result};
-use serde::Deserialize;
-use std::collections::HashMap;
-use tokenizers::Tokenizer;
+use riskft_core::tokenize::{Layout, Tokenizer};
+use tokenizers::Tokenizer as Oracle;
 
-/// A WordPiece vocabulary as read.
+/// Most texts that are compared.
+const CHECKED: usize = 500;
+
+/// A compiled vocabulary and its oracle.
 pub struct Words {
-    /// By id.
-    pub tokens: Vec<String>,
-    pub lowercase: bool,
-    pub strip_accents: bool,
-    pub clean_text: bool,
-    pub space_chinese: bool,
-    oracle: Tokenizer,
+    compiled: Vec<u8>,
+    layout: Layout,
+    oracle: Oracle,
 }
 
-#[derive(Deserialize)]
-struct File {
-    normalizer: Option<Normalizer>,
-    pre_tokenizer: Option<Kind>,
-    model: Model,
-}
-
-#[derive(Deserialize)]
-struct Kind {
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-#[derive(Clone, Deserialize)]
-struct Normalizer {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default = "yes")]
-    clean_text: bool,
-    #[serde(default = "yes")]
-    handle_chinese_chars: bool,
-    #[serde(default)]
-    strip_accents: Option<bool>,
-    #[serde(default = "yes")]
-    lowercase: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-#[derive(Deserialize)]
-struct Model {
-    #[serde(default = "word_piece", rename = "type")]
-    kind: String,
-    #[serde(default)]
-    unk_token: Option<String>,
-    #[serde(default)]
-    continuing_subword_prefix: Option<String>,
-    #[serde(default)]
-    max_input_chars_per_word: Option<usize>,
-    vocab: HashMap<String, usize>,
-}
-
-/// Old files leave the model's type out; without it only a WordPiece vocabulary is a map.
-fn word_piece() -> String {
-    "WordPiece".to_owned()
-}
-
-fn unsupported(detail: impl Into<String>) -> Refusal {
-    Refusal::new(
-        code::NOT_SUPPORTED,
-        "the base model's tokenizer is of a kind that is not supported",
-    )
-    .detail(detail)
-    .hint("Use a BERT encoder with a WordPiece tokenizer, such as minilm-l6.")
+fn unsupported(detail: String) -> Refusal {
+    Refusal::new(code::NOT_SUPPORTED, "tokenizer of the base model is not supported")
+        .detail(detail)
+        .hint("Use a base model with BERT's WordPiece tokenizer.")
 }
 
 impl Words {
-    /// Reads tokenizer.json; `vocabulary` is the number of rows of the word embeddings.
+    /// `compiled` is core's vocabulary of the tokenizer.json `json`.
     ///
     /// # Errors
-    /// 0A000 for anything but BERT's WordPiece, XX001 for ids that do not fit.
-    pub fn read(json: &[u8], vocabulary: usize) -> Result<Self> {
-        let file: File = serde_json::from_slice(json)
-            .map_err(|e| unsupported(format!("Its tokenizer.json is not a WordPiece one: {e}.")))?;
-        let normalizer = check(&file)?.clone();
-        let mut oracle = Tokenizer::from_bytes(json)
+    /// 0A000 when either cannot be used.
+    pub fn new(compiled: Vec<u8>, json: &[u8]) -> Result<Self> {
+        let layout = Layout::check(&compiled)
+            .ok_or_else(|| unsupported("Its vocabulary cannot be compiled.".to_owned()))?;
+        let mut oracle = Oracle::from_bytes(json)
             .map_err(|e| unsupported(format!("Its tokenizer.json cannot be read: {e}.")))?;
         // The file may ask for a fixed length: every text would cost that many tokens.
         oracle.with_padding(None);
         oracle
             .with_truncation(None)
             .map_err(|e| unsupported(format!("Its truncation cannot be switched off: {e}.")))?;
-        Ok(Words {
-            tokens: by_id(file.model.vocab, vocabulary)?,
-            lowercase: normalizer.lowercase,
-            strip_accents: normalizer.strip_accents.unwrap_or(normalizer.lowercase),
-            clean_text: normalizer.clean_text,
-            space_chinese: normalizer.handle_chinese_chars,
-            oracle,
-        })
+        // "[CLS]" within a text is plain text.
+        oracle.set_encode_special_tokens(true);
+        Ok(Words { compiled, layout, oracle })
     }
 
-    /// Ids by the crate `tokenizers`, special ones included, without a limit.
-    pub fn oracle_ids(&self, text: &str) -> Option<Vec<u32>> {
-        self.oracle.encode(text, true).ok().map(|encoding| encoding.get_ids().to_vec())
+    /// The compiled vocabulary's bytes.
+    pub fn compiled(&self) -> &[u8] {
+        &self.compiled
     }
-}
 
-fn check(file: &File) -> Result<&Normalizer> {
-    let model = &file.model;
-    if model.kind != "WordPiece" {
-        return Err(unsupported(format!("Its model is \"{}\".", model.kind)));
+    /// Token ids of texts, each with its own limit.
+    pub fn encode(&self, texts: &[(String, usize)]) -> Vec<Vec<i32>> {
+        let vocabulary = self.layout.vocabulary(&self.compiled);
+        let mut tokenizer = Tokenizer::default();
+        let mut ids = Vec::new();
+        texts
+            .iter()
+            .map(|(text, most)| {
+                tokenizer.encode(&vocabulary, text, *most, &mut ids);
+                ids.iter().map(|id| *id as i32).collect()
+            })
+            .collect()
     }
-    let expected = [
-        (
-            "continuing_subword_prefix",
-            model.continuing_subword_prefix.as_deref().unwrap_or("##"),
-            "##",
-        ),
-        ("unk_token", model.unk_token.as_deref().unwrap_or("[UNK]"), "[UNK]"),
-    ];
-    if let Some((key, value, _)) = expected.iter().find(|(_, value, right)| value != right) {
-        return Err(unsupported(format!("Its {key} is \"{value}\".")));
-    }
-    if model.max_input_chars_per_word.is_some_and(|most| most != 100) {
-        return Err(unsupported("Its max_input_chars_per_word is not 100."));
-    }
-    if file.pre_tokenizer.as_ref().is_none_or(|p| p.kind != "BertPreTokenizer") {
-        return Err(unsupported("Its pre-tokenizer is not BertPreTokenizer."));
-    }
-    file.normalizer
-        .as_ref()
-        .filter(|n| n.kind == "BertNormalizer")
-        .ok_or_else(|| unsupported("Its normalizer is not BertNormalizer."))
-}
 
-fn by_id(vocab: HashMap<String, usize>, size: usize) -> Result<Vec<String>> {
-    let damaged = |detail: String| {
-        Refusal::new(code::DATA_CORRUPTED, "a file of the base model is damaged").detail(detail)
-    };
-    let count = vocab.len();
-    if count > size {
-        return Err(damaged(format!(
-            "tokenizer.json has {count} tokens, the embeddings {size} rows."
-        )));
-    }
-    let mut tokens = vec![None; count];
-    for (token, id) in vocab {
-        match tokens.get_mut(id) {
-            Some(slot @ None) => *slot = Some(token),
-            _ => {
-                return Err(damaged(format!(
-                    "In tokenizer.json, the id {id} is double or too large."
-                )))
+    /// Compares both tokenizers on a sample of the texts.
+    ///
+    /// # Errors
+    /// 0A000 naming the first text that differs.
+    pub fn check(&self, texts: &[(String, usize)]) -> Result<()> {
+        let stride = texts.len().div_ceil(CHECKED).max(1);
+        let sample: Vec<(String, usize)> =
+            texts.iter().step_by(stride).map(|(text, _)| (text.clone(), usize::MAX)).collect();
+        for ((text, _), ours) in sample.iter().zip(self.encode(&sample)) {
+            let theirs = self
+                .oracle
+                .encode(cut(text, MAX_TEXT), true)
+                .map_err(|e| unsupported(format!("It fails on a text: {e}.")))?;
+            // Two special tokens around nothing are no text to core.
+            let theirs = Some(theirs.get_ids()).filter(|ids| ids.len() > 2).unwrap_or_default();
+            if !ours.iter().map(|id| *id as u32).eq(theirs.iter().copied()) {
+                let shown: String = text.chars().take(80).collect();
+                return Err(unsupported(format!("It splits the text \"{shown}\" in another way.")));
             }
         }
+        Ok(())
     }
-    Ok(tokens.into_iter().flatten().collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use riskft_core::tokenize::compile_tokenizer_json;
 
-    fn file(model: &str, normalizer: &str) -> Vec<u8> {
+    /// `model_vocab` may differ between the two tokenizers, as a damaged build would have it.
+    fn file(second: &str) -> Vec<u8> {
         format!(
             r###"{{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],
-            "normalizer":{normalizer},"pre_tokenizer":{{"type":"BertPreTokenizer"}},
-            "post_processor":null,"decoder":null,
-            "model":{{"type":"{model}","unk_token":"[UNK]","continuing_subword_prefix":"##",
-            "max_input_chars_per_word":100,"vocab":{{"[UNK]":0,"loan":1,"##s":2}}}}}}"###
+            "normalizer":{{"type":"BertNormalizer","clean_text":true,"handle_chinese_chars":true,
+            "strip_accents":null,"lowercase":true}},"pre_tokenizer":{{"type":"BertPreTokenizer"}},
+            "post_processor":{{"type":"BertProcessing","sep":["[SEP]",2],"cls":["[CLS]",1]}},
+            "decoder":null,"model":{{"type":"WordPiece","unk_token":"[UNK]",
+            "continuing_subword_prefix":"##","max_input_chars_per_word":100,
+            "vocab":{{"[UNK]":0,"[CLS]":1,"[SEP]":2,"loan":3,"{second}":4}}}}}}"###
         )
         .into_bytes()
     }
-    const BERT: &str = r#"{"type":"BertNormalizer","clean_text":true,"handle_chinese_chars":true,
-        "strip_accents":null,"lowercase":true}"#;
 
-    #[test]
-    fn word_pieces_are_read_by_id() {
-        let words = Words::read(&file("WordPiece", BERT), 3).map_err(|r| r.detail).unwrap();
-        assert_eq!(words.tokens, ["[UNK]", "loan", "##s"]);
-        assert!(words.lowercase && words.strip_accents);
-        assert_eq!(words.oracle_ids("LOANS, loan"), Some(vec![1, 2, 0, 1]));
+    fn words(compiled: &[u8], oracle: &[u8]) -> Words {
+        let compiled = compile_tokenizer_json(compiled).map_err(|r| r.detail).unwrap();
+        Words::new(compiled, oracle).map_err(|r| r.detail).unwrap()
+    }
+
+    fn texts(list: &[&str]) -> Vec<(String, usize)> {
+        list.iter().map(|text| ((*text).to_owned(), 4)).collect()
     }
 
     #[test]
-    fn other_tokenizers_and_ids_out_of_range_are_refused() {
-        let refused = |json: &[u8], size| Words::read(json, size).map(|_| ()).unwrap_err().code;
-        assert_eq!(refused(&file("Unigram", BERT), 3), code::NOT_SUPPORTED);
-        assert_eq!(refused(&file("WordPiece", r#"{"type":"NFC"}"#), 3), code::NOT_SUPPORTED);
-        assert_eq!(refused(&file("WordPiece", BERT), 2), code::DATA_CORRUPTED);
-        assert_eq!(refused(b"{", 2), code::NOT_SUPPORTED);
+    fn texts_become_ids_within_their_limit() {
+        let words = words(&file("##s"), &file("##s"));
+        let texts = texts(&["LOANS", "loan loan loan", " \u{1} ", "[SEP]"]);
+        assert_eq!(words.encode(&texts), [vec![1, 3, 4, 2], vec![1, 3, 3, 2], vec![], vec![1, 0, 0, 2]]);
+        assert_eq!(words.check(&texts), Ok(()));
+    }
+
+    #[test]
+    fn a_difference_between_the_tokenizers_is_refused() {
+        let words = words(&file("##s"), &file("##x"));
+        assert_eq!(words.check(&texts(&["loan"])), Ok(()));
+        let refusal = words.check(&texts(&["loan", "loans"])).unwrap_err();
+        assert_eq!(refusal.code, code::NOT_SUPPORTED);
+        assert!(refusal.detail.contains("\"loans\""));
     }
 }

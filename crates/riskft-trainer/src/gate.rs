@@ -1,0 +1,112 @@
+//! The publish gate: the float model against the int8 model on the test rows.
+
+use riskft_core::metrics;
+use riskft_core::options::Gate;
+use riskft_core::protocol::GateReport;
+use riskft_core::refusal::{code, Refusal};
+
+/// Fewest rows for which AUC loss and flips are figures and not chance.
+pub const MIN_ROWS: usize = 100;
+
+/// Compares calibrated probabilities of the same rows.
+pub fn compare(float: &[f64], int8: &[f64], labels: &[bool], threshold: f64, gate: &Gate) -> GateReport {
+    let mut changes: Vec<f64> = float.iter().zip(int8).map(|(f, q)| (f - q).abs()).collect();
+    changes.sort_by(f64::total_cmp);
+    let figures = labels.len() >= MIN_ROWS;
+    let auc_loss = (metrics::auc(float, labels).zip(metrics::auc(int8, labels)))
+        .filter(|_| figures)
+        .map(|(float, int8)| float - int8);
+    let flipped = float.iter().zip(int8).filter(|(f, q)| (**f >= threshold) != (**q >= threshold));
+    let flips = auc_loss.map(|_| flipped.count() as f64 / labels.len() as f64);
+    let mut report = GateReport {
+        rows: labels.len() as u64,
+        auc_loss,
+        change_q999: quantile(&changes, 0.999),
+        change_max: changes.last().copied().unwrap_or(0.0),
+        flips,
+        passed: false,
+    };
+    report.passed = failures(&report, gate).is_empty();
+    report
+}
+
+/// The smallest value that at least the share `q` of sorted values does not exceed; 0 of none.
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let rank = (q * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+}
+
+/// What is beyond its limit, in words. A NaN is beyond every limit.
+fn failures(report: &GateReport, gate: &Gate) -> Vec<String> {
+    let figures = [
+        ("the AUC loss", report.auc_loss, gate.auc_loss),
+        ("the 99.9% quantile of the score change", Some(report.change_q999), gate.change_q999),
+        ("the largest score change", Some(report.change_max), gate.change_max),
+        ("the share of changed decisions", report.flips, gate.flips),
+    ];
+    figures
+        .into_iter()
+        .filter_map(|(name, value, limit)| Some((name, value?, limit)))
+        .filter(|(_, value, limit)| !(value <= limit))
+        .map(|(name, value, limit)| format!("{name} is {value:.5} (limit {limit})"))
+        .collect()
+}
+
+/// The refusal of a version that missed the gate.
+pub fn refusal(report: &GateReport, gate: &Gate) -> Refusal {
+    Refusal::new(code::DATA_EXCEPTION, "the int8 model differs too much from the float model")
+        .detail(format!("On {} test rows, {}.", report.rows, failures(report, gate).join(", ")))
+        .hint("Set the limits in options.gate wider, or options.learning_rate or options.members lower; nothing was stored.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GATE: Gate = Gate { auc_loss: 0.001, change_q999: 0.02, change_max: 0.05, flips: 0.005 };
+
+    fn rows(count: usize) -> (Vec<f64>, Vec<bool>) {
+        let scores: Vec<f64> = (0..count).map(|i| (i as f64 + 0.5) / count as f64).collect();
+        let labels = (0..count).map(|i| i % 3 == 0).collect();
+        (scores, labels)
+    }
+
+    #[test]
+    fn equal_scores_pass_with_figures_of_zero() {
+        let (scores, labels) = rows(1000);
+        let report = compare(&scores, &scores, &labels, 0.5, &GATE);
+        assert_eq!((report.auc_loss, report.change_max, report.flips), (Some(0.0), 0.0, Some(0.0)));
+        assert!(report.passed);
+    }
+
+    #[test]
+    fn each_limit_is_told() {
+        let (float, labels) = rows(1000);
+        let mut int8 = float.clone();
+        int8[500] -= 0.06;
+        let report = compare(&float, &int8, &labels, 0.5, &GATE);
+        assert!((report.change_max - 0.06).abs() < 1e-12 && report.change_q999 == 0.0);
+        assert_eq!(report.flips, Some(0.001));
+        assert!(!report.passed);
+        let refusal = refusal(&report, &GATE);
+        assert_eq!(refusal.code, code::DATA_EXCEPTION);
+        assert!(refusal.detail.contains("largest score change is 0.06000 (limit 0.05)"));
+        assert!(!refusal.detail.contains("quantile"));
+        let wide = Gate { change_max: 0.1, ..GATE };
+        assert!(compare(&float, &int8, &labels, 0.5, &wide).passed);
+        int8[0] = f64::NAN;
+        assert!(!compare(&float, &int8, &labels, 0.5, &wide).passed);
+    }
+
+    #[test]
+    fn small_parts_and_one_class_have_change_limits_alone() {
+        let (scores, labels) = rows(99);
+        let report = compare(&scores, &scores, &labels, 0.5, &GATE);
+        assert_eq!((report.auc_loss, report.flips, report.passed), (None, None, true));
+        let (scores, _) = rows(200);
+        let report = compare(&scores, &scores, &[false; 200], 0.5, &GATE);
+        assert_eq!((report.auc_loss, report.flips, report.passed), (None, None, true));
+        let none = compare(&[], &[], &[], 0.5, &GATE);
+        assert!(none.passed && none.rows == 0);
+    }
+}
