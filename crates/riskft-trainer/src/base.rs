@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use riskft_core::network::{read_shape, read_tensors, EncoderShape, TensorMap};
+use riskft_core::network::base::{read_shape, read_tensors};
+use riskft_core::network::{EncoderShape, TensorMap};
 use riskft_core::refusal::{code, Refusal, Result};
 use riskft_core::tokenize::compile_tokenizer_json;
 

@@ -111,7 +111,7 @@ impl Bert {
         kind: Kind,
         device: Device,
     ) -> Result<Self> {
-        let take = |name: &str, kind: Kind| {
+        let take = |name: &str, kind: Kind| -> Result<Tensor> {
             let tensor = tensors.get(name).ok_or_else(|| {
                 Refusal::new(code::DATA_CORRUPTED, "a tensor of the encoder is missing")
                     .detail(format!("There is no tensor \"{name}\"."))
