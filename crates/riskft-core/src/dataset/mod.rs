@@ -2,11 +2,27 @@
 //!
 //! Layout (each in its own file):
 //! * `mod.rs`   [`Dataset`]: typed columns, texts as codes into a dictionary of distinct values
+//! * `prepare.rs` [`prepare`]: all decisions before encoding, in order
+//! * `names.rs` column names that the caller gave
 //! * `target.rs` the target's labels, the positive class, unlabelled rows
-//! * `split.rs` train / validation / calibration / test, by row hash or by time
-//! * `roles.rs` the role of each column, by type and by values, with the reason
+//! * `hash.rs`, `split.rs` train / validation / calibration / test, by row hash or by time
+//! * `profile.rs`, `roles.rs`, `text_roles.rs` the role of each column, with the reason
 //! * `leak.rs`  columns that tell the target almost surely
-//! * `parse.rs` numbers and dates written as text
+//! * `parse.rs`, `dates.rs` numbers and dates written as text
+
+pub mod dates;
+pub mod hash;
+pub mod leak;
+pub mod names;
+pub mod parse;
+mod prepare;
+pub mod profile;
+pub mod roles;
+pub mod split;
+pub mod target;
+mod text_roles;
+
+pub use prepare::{prepare, sample, ColumnPlan, Prepared};
 
 use std::collections::HashMap;
 

@@ -4,6 +4,13 @@
 //! training and scoring, [`Encoding::encode_row`], so that both see the same numbers to the bit.
 //! All arithmetic up to a position is float8.
 
+mod apply;
+mod fit;
+pub mod tree;
+pub mod value;
+
+pub use fit::fit;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cell::ColumnType;

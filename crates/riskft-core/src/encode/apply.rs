@@ -1,0 +1,161 @@
+//! Applying an encoding to a row. No cell type in any column is an error: what cannot be read is
+//! missing, what was never seen is code 0.
+
+use std::fmt::Write;
+
+use super::value::{label, number, Scratch};
+use super::{
+    CategoryInput, CategorySource, EncodedRow, Encoding, NumberInput, NumberSource, TextSource,
+};
+use crate::cell::Cell;
+use crate::dataset::dates;
+
+/// Code of a rare or unseen label, and of a missing one.
+pub const RARE: u32 = 0;
+pub const MISSING: u32 = 1;
+
+impl Encoding {
+    /// Encodes the cells of [`Encoding::columns`], in their order; cells that lack are missing.
+    /// The vectors and texts of `row` are reused.
+    pub fn encode_row(&self, cells: &[Cell<'_>], row: &mut EncodedRow) {
+        row.positions.clear();
+        row.positions.extend(self.numbers.iter().map(|input| {
+            let value = self.number_of(input.source, cells);
+            input.position(value)
+        }));
+        let mut scratch = [Scratch::default(), Scratch::default()];
+        row.codes.clear();
+        row.codes.extend(self.categories.iter().map(|input| input.code(cells, &mut scratch)));
+        row.texts.resize_with(self.texts.len(), String::new);
+        for (input, text) in self.texts.iter().zip(&mut row.texts) {
+            text.clear();
+            match input.source {
+                TextSource::Row => self.serialise(cells, &mut scratch[0], text),
+                TextSource::Column(column) => {
+                    text.push_str(label(cell(cells, column), &mut scratch[0]).unwrap_or_default());
+                }
+            }
+        }
+    }
+
+    /// The row as one text: `name is value; ...` in the order of the columns, missing cells left
+    /// out, underscores of names as blanks.
+    pub fn serialised_row(&self, cells: &[Cell<'_>]) -> String {
+        let mut text = String::new();
+        self.serialise(cells, &mut Scratch::default(), &mut text);
+        text
+    }
+
+    fn serialise(&self, cells: &[Cell<'_>], scratch: &mut Scratch, out: &mut String) {
+        for (index, column) in self.columns.iter().enumerate() {
+            let Some(value) = label(cell(cells, index), scratch) else { continue };
+            if !out.is_empty() {
+                out.push_str("; ");
+            }
+            out.extend(column.name.chars().map(|c| if c == '_' { ' ' } else { c }));
+            // Writing to a String does not fail.
+            drop(write!(out, " is {value}"));
+        }
+    }
+
+    /// The float8 value of a number's source; NaN = missing.
+    pub fn number_of(&self, source: NumberSource, cells: &[Cell<'_>]) -> f64 {
+        let of = |index: usize| match self.columns.get(index) {
+            Some(column) => number(cell(cells, index), column, self.reference_date),
+            None => f64::NAN,
+        };
+        match source {
+            NumberSource::Value(column) => of(column),
+            NumberSource::Ratio(over, under) => ratio(of(over), of(under)),
+            NumberSource::Year(column) => year(of(column)),
+            NumberSource::Month(column) => month(of(column)),
+            NumberSource::Weekday(column) => weekday(of(column)),
+        }
+    }
+}
+
+fn cell<'a>(cells: &[Cell<'a>], index: usize) -> Cell<'a> {
+    cells.get(index).copied().unwrap_or(Cell::Null)
+}
+
+/// Missing unless the divisor is at least 1: a loan of nothing has no ratio.
+pub(super) fn ratio(over: f64, under: f64) -> f64 {
+    if under >= 1.0 {
+        over / under
+    } else {
+        f64::NAN
+    }
+}
+
+pub(super) fn year(days: f64) -> f64 {
+    calendar(days, |days| dates::civil_from_days(days).0 as f64)
+}
+
+pub(super) fn month(days: f64) -> f64 {
+    calendar(days, |days| f64::from(dates::civil_from_days(days).1))
+}
+
+pub(super) fn weekday(days: f64) -> f64 {
+    calendar(days, |days| f64::from(dates::weekday(days)))
+}
+
+/// A number in a date column may be anything; only days of the calendar count.
+fn calendar(days: f64, of: impl Fn(i64) -> f64) -> f64 {
+    if days.abs() <= 1e7 {
+        of(days.floor() as i64)
+    } else {
+        f64::NAN
+    }
+}
+
+impl NumberInput {
+    /// Bin plus fraction within the bin, 0..=bins, held at the ends; NaN = missing.
+    pub fn position(&self, value: f64) -> f32 {
+        let (Some(first), Some(last)) = (self.edges.first(), self.edges.last()) else {
+            return f32::NAN;
+        };
+        if value.is_nan() {
+            return f32::NAN;
+        }
+        if value <= *first {
+            return 0.0;
+        }
+        if value >= *last {
+            return (self.edges.len() - 1) as f32;
+        }
+        let bin = self.edges.partition_point(|edge| *edge <= value) - 1;
+        let (low, high) = (self.edges[bin], self.edges[bin + 1]);
+        (bin as f64 + (value - low) / (high - low)) as f32
+    }
+}
+
+impl CategoryInput {
+    /// The code of a row's label.
+    fn code(&self, cells: &[Cell<'_>], scratch: &mut [Scratch; 2]) -> u32 {
+        let [first, second] = scratch;
+        match self.source {
+            CategorySource::Value(column) => self.code_of(label(cell(cells, column), first)),
+            CategorySource::Prefix(column, length) => {
+                self.code_of(label(cell(cells, column), first).map(|text| prefix(text, length)))
+            }
+            CategorySource::Equal(a, b) => {
+                let a = label(cell(cells, a), first);
+                let b = label(cell(cells, b), second);
+                self.code_of(a.zip(b).map(|(a, b)| if a == b { "true" } else { "false" }))
+            }
+        }
+    }
+    fn code_of(&self, label: Option<&str>) -> u32 {
+        let Some(label) = label else { return MISSING };
+        match self.values.binary_search_by(|value| value.as_str().cmp(label)) {
+            Ok(index) => index as u32 + 2,
+            Err(_) => RARE,
+        }
+    }
+}
+
+/// The first `length` characters, without blanks at the end.
+pub(super) fn prefix(text: &str, length: usize) -> &str {
+    let end = text.char_indices().nth(length).map_or(text.len(), |(at, _)| at);
+    text[..end].trim_end()
+}

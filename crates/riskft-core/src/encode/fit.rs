@@ -1,0 +1,422 @@
+//! Fitting an encoding: edges, values and inputs, from training rows only.
+
+use std::collections::HashMap;
+
+use super::apply::{month, prefix, ratio, weekday, year};
+use super::value::{label, numbers, Scratch};
+use super::{
+    tree, CategoryInput, CategorySource, EncodedColumn, Encoding, NumberInput, NumberSource,
+    TextInput, TextSource, MAX_BINS,
+};
+use crate::dataset::profile::{frequent, MAX_LABEL};
+use crate::dataset::{sample, Column, ColumnData, ColumnPlan, Dataset, Part, Prepared};
+use crate::options::{Method, Role, TextMode};
+use crate::protocol::JobHeader;
+
+/// Training rows that the trees look at.
+const TREE_ROWS: usize = 100_000;
+/// Columns that ratios are built from, at most: 8 give 28 ratios.
+const RATIO_COLUMNS: usize = 8;
+/// Median from which numbers that are never negative are taken for amounts of money.
+const MONEY_MEDIAN: f64 = 100.0;
+/// Values of one category, at most; the most frequent ones are kept.
+const MAX_VALUES: usize = 4096;
+/// Categories that are compared in pairs, and pairs kept, at most.
+const PAIR_COLUMNS: usize = 64;
+const PAIRS: usize = 8;
+/// Share of common values that makes two categories comparable.
+const COMMON_VALUES: f64 = 0.8;
+/// Tokens of a name, of a long text or a whole row, and of any text at most.
+const NAME_TOKENS: usize = 32;
+const LONG_TOKENS: usize = 256;
+const MOST_TOKENS: usize = 512;
+/// Share of the rows beyond the first and the last edge: outliers do not stretch the outer bins.
+const TAIL: f64 = 0.001;
+
+/// Fits the encoding of the prepared data.
+pub fn fit(data: &Dataset, prepared: &Prepared, header: &JobHeader) -> Encoding {
+    let texts = header.method != Method::None;
+    let plans: Vec<&ColumnPlan> = prepared
+        .columns
+        .iter()
+        .filter(|plan| {
+            plan.is_used() && (texts || plan.role() != Role::Text || plan.decision.category)
+        })
+        .collect();
+    let columns: Vec<EncodedColumn> =
+        plans.iter().map(|plan| plan.encoded(&data.columns[plan.index].source)).collect();
+    let mut encoding =
+        Encoding { columns, reference_date: header.reference_date, ..Encoding::default() };
+    if texts && header.options.text == TextMode::Row {
+        encoding.texts = vec![TextInput {
+            name: "row".to_owned(),
+            source: TextSource::Row,
+            max_tokens: tokens(header, true),
+        }];
+        return encoding;
+    }
+    let fitter = Fitter::new(data, prepared, plans, &encoding.columns, header.reference_date);
+    encoding.numbers = fitter.number_inputs();
+    encoding.categories = fitter.category_inputs();
+    if texts {
+        encoding.texts = fitter.text_inputs(header);
+    }
+    encoding.without_unused_columns()
+}
+
+fn tokens(header: &JobHeader, long: bool) -> usize {
+    match (header.options.max_tokens, long) {
+        (0, false) => NAME_TOKENS,
+        (0, true) => LONG_TOKENS,
+        (given, _) => given.clamp(3, MOST_TOKENS),
+    }
+}
+
+struct Fitter<'a> {
+    data: &'a Dataset,
+    plans: Vec<&'a ColumnPlan>,
+    columns: &'a [EncodedColumn],
+    reference: i32,
+    /// Training rows.
+    rows: Vec<u32>,
+    /// The rows of the trees, and their labels.
+    sample: Vec<u32>,
+    labels: Vec<bool>,
+}
+
+/// The numbers of a column on the sample, and how much they tell.
+struct Amounts {
+    column: usize,
+    values: Vec<f64>,
+    gain: f64,
+    median: f64,
+}
+
+impl<'a> Fitter<'a> {
+    fn new(
+        data: &'a Dataset,
+        prepared: &'a Prepared,
+        plans: Vec<&'a ColumnPlan>,
+        columns: &'a [EncodedColumn],
+        reference: i32,
+    ) -> Self {
+        let rows = prepared.rows(Part::Train);
+        let sample = sample(rows.clone(), &prepared.row_hashes, TREE_ROWS);
+        let labels =
+            sample.iter().map(|row| prepared.labels[*row as usize] == Some(true)).collect();
+        Fitter { data, plans, columns, reference, rows, sample, labels }
+    }
+
+    fn column(&self, index: usize) -> &'a Column {
+        &self.data.columns[self.plans[index].index]
+    }
+
+    fn number_inputs(&self) -> Vec<NumberInput> {
+        let mut inputs = Vec::new();
+        let mut amounts = Vec::new();
+        for (index, plan) in self.plans.iter().enumerate() {
+            let role = plan.role();
+            if !matches!(role, Role::Number | Role::Flag | Role::Date) {
+                continue;
+            }
+            let name = &self.columns[index].name;
+            let values =
+                numbers(self.column(index), &self.columns[index], self.reference, &self.sample);
+            let gain = self.add(&mut inputs, name.clone(), NumberSource::Value(index), &values);
+            if role == Role::Date {
+                let of =
+                    |part: fn(f64) -> f64| values.iter().map(|v| part(*v)).collect::<Vec<f64>>();
+                self.add(
+                    &mut inputs,
+                    format!("{name} (year)"),
+                    NumberSource::Year(index),
+                    &of(year),
+                );
+                self.add(
+                    &mut inputs,
+                    format!("{name} (month)"),
+                    NumberSource::Month(index),
+                    &of(month),
+                );
+                self.add(
+                    &mut inputs,
+                    format!("{name} (weekday)"),
+                    NumberSource::Weekday(index),
+                    &of(weekday),
+                );
+            } else if let Some(median) = money_median(plan, &values) {
+                amounts.push(Amounts { column: index, values, gain, median });
+            }
+        }
+        self.add_ratios(&mut inputs, amounts);
+        inputs
+    }
+
+    /// Adds the number unless it is constant; its tree's gain.
+    fn add(
+        &self,
+        inputs: &mut Vec<NumberInput>,
+        name: String,
+        source: NumberSource,
+        values: &[f64],
+    ) -> f64 {
+        let tree = tree::grow(values, &self.labels, MAX_BINS, min_leaf(values.len()));
+        if let Some(edges) = edges(values, &tree.thresholds) {
+            inputs.push(NumberInput { name, source, edges });
+        }
+        tree.gain
+    }
+
+    /// Ratios of all pairs of the most telling amounts; the larger median is below the line.
+    fn add_ratios(&self, inputs: &mut Vec<NumberInput>, mut amounts: Vec<Amounts>) {
+        let name = |a: &Amounts| &self.columns[a.column].name;
+        amounts.sort_by(|a, b| b.gain.total_cmp(&a.gain).then_with(|| name(a).cmp(name(b))));
+        amounts.truncate(RATIO_COLUMNS);
+        amounts.sort_by(|a, b| a.median.total_cmp(&b.median).then_with(|| name(a).cmp(name(b))));
+        for (place, over) in amounts.iter().enumerate() {
+            for under in &amounts[place + 1..] {
+                let values: Vec<f64> =
+                    over.values.iter().zip(&under.values).map(|(a, b)| ratio(*a, *b)).collect();
+                let source = NumberSource::Ratio(over.column, under.column);
+                self.add(inputs, format!("{} / {}", name(over), name(under)), source, &values);
+            }
+        }
+    }
+
+    fn category_inputs(&self) -> Vec<CategoryInput> {
+        let mut inputs = Vec::new();
+        for (index, plan) in self.plans.iter().enumerate() {
+            if !plan.decision.category {
+                continue;
+            }
+            let name = &self.columns[index].name;
+            self.add_category(&mut inputs, name.clone(), CategorySource::Value(index));
+            for length in &plan.decision.prefixes {
+                let source = CategorySource::Prefix(index, *length);
+                self.add_category(&mut inputs, format!("{name} (first {length})"), source);
+            }
+        }
+        self.add_pairs(&mut inputs);
+        inputs
+    }
+
+    /// Adds the category unless all rows would have one code.
+    fn add_category(&self, inputs: &mut Vec<CategoryInput>, name: String, source: CategorySource) {
+        let (CategorySource::Value(index) | CategorySource::Prefix(index, _)) = source else {
+            return;
+        };
+        let counts = self.label_counts(index, |text| match source {
+            CategorySource::Prefix(_, length) => prefix(text, length),
+            _ => text,
+        });
+        let least = frequent(self.rows.len());
+        let mut kept: Vec<(String, usize)> = counts
+            .into_iter()
+            .filter(|(text, rows)| *rows >= least && text.len() <= MAX_LABEL)
+            .collect();
+        kept.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        kept.truncate(MAX_VALUES);
+        let constant = kept.len() == 1 && kept[0].1 == self.rows.len();
+        if kept.is_empty() || constant {
+            return;
+        }
+        let mut values: Vec<String> = kept.into_iter().map(|(text, _)| text).collect();
+        values.sort_unstable();
+        inputs.push(CategoryInput { name, source, values });
+    }
+
+    /// Rows of each label of a column, after `cut`.
+    fn label_counts(&self, index: usize, cut: impl Fn(&str) -> &str) -> HashMap<String, usize> {
+        let mut counts = HashMap::new();
+        let mut count = |text: &str, rows: usize| match counts.get_mut(text) {
+            Some(seen) => *seen += rows,
+            None => drop(counts.insert(text.to_owned(), rows)),
+        };
+        let column = self.column(index);
+        if let ColumnData::Text { codes, values, .. } = &column.data {
+            let mut rows_of = vec![0; values.len()];
+            let present = self.rows.iter().filter(|row| column.present[**row as usize]);
+            present.for_each(|row| rows_of[codes[*row as usize] as usize] += 1);
+            for (value, rows) in values.iter().zip(rows_of).filter(|(_, rows)| *rows > 0) {
+                let text = cut(value.trim());
+                if !text.is_empty() {
+                    count(text, rows);
+                }
+            }
+            return counts;
+        }
+        let mut scratch = Scratch::default();
+        for row in &self.rows {
+            if let Some(text) = label(column.cell(*row as usize), &mut scratch) {
+                count(cut(text), 1);
+            }
+        }
+        counts
+    }
+
+    /// Adds the equality of columns that hold the same labels, such as two states.
+    fn add_pairs(&self, inputs: &mut Vec<CategoryInput>) {
+        let wholes: Vec<(usize, &CategoryInput)> = inputs
+            .iter()
+            .filter_map(|input| match input.source {
+                CategorySource::Value(index) => Some((index, input)),
+                _ => None,
+            })
+            .take(PAIR_COLUMNS)
+            .collect();
+        let mut pairs = Vec::new();
+        for (place, (a, first)) in wholes.iter().enumerate() {
+            for (b, second) in &wholes[place + 1..] {
+                if alike(&first.values, &second.values) && self.equality_varies(*a, *b) {
+                    pairs.push(CategoryInput {
+                        name: format!("{} = {}", first.name, second.name),
+                        source: CategorySource::Equal(*a, *b),
+                        values: vec!["false".to_owned(), "true".to_owned()],
+                    });
+                }
+            }
+        }
+        pairs.truncate(PAIRS);
+        inputs.extend(pairs);
+    }
+
+    /// Whether both "equal" and "not equal" are frequent enough for a code.
+    fn equality_varies(&self, a: usize, b: usize) -> bool {
+        let (a, b) = (self.column(a), self.column(b));
+        let (mut first, mut second) = (Scratch::default(), Scratch::default());
+        let mut counts = [0, 0];
+        for row in &self.sample {
+            let row = *row as usize;
+            if let (Some(a), Some(b)) =
+                (label(a.cell(row), &mut first), label(b.cell(row), &mut second))
+            {
+                counts[usize::from(a == b)] += 1;
+            }
+        }
+        counts.iter().all(|rows| *rows >= frequent(self.rows.len()))
+    }
+
+    fn text_inputs(&self, header: &JobHeader) -> Vec<TextInput> {
+        self.plans
+            .iter()
+            .enumerate()
+            .filter(|(_, plan)| plan.role() == Role::Text)
+            .map(|(index, plan)| TextInput {
+                name: self.columns[index].name.clone(),
+                source: TextSource::Column(index),
+                max_tokens: tokens(header, plan.decision.long_text),
+            })
+            .collect()
+    }
+}
+
+/// Rows of a leaf: 40 from 2,000 rows on, one in 50 in small samples, never below 5.
+fn min_leaf(rows: usize) -> usize {
+    (rows / 50).clamp(5, 40)
+}
+
+/// Whether most values of two sorted lists are common to both, and there are at least three.
+fn alike(a: &[String], b: &[String]) -> bool {
+    let common = a.iter().filter(|value| b.binary_search(value).is_ok()).count();
+    common >= 3 && common as f64 >= COMMON_VALUES * (a.len() + b.len() - common) as f64
+}
+
+/// The median of the positive values, if they look like amounts of money: declared or written so,
+/// or hardly ever negative and in the hundreds, and no year.
+fn money_median(plan: &ColumnPlan, values: &[f64]) -> Option<f64> {
+    if plan.role() != Role::Number || plan.decision.category {
+        return None;
+    }
+    let filled = values.iter().filter(|v| !v.is_nan()).count();
+    let mut positive: Vec<f64> = values.iter().copied().filter(|v| *v > 0.0).collect();
+    let negative = values.iter().filter(|v| **v < 0.0).count();
+    if positive.is_empty() || negative * 20 > filled {
+        return None;
+    }
+    let middle = positive.len() / 2;
+    let median = *positive.select_nth_unstable_by(middle, f64::total_cmp).1;
+    let years = values.iter().filter(|v| v.fract() == 0.0 && (1900.0..2100.0).contains(*v)).count();
+    let money = plan.decision.money || (median >= MONEY_MEDIAN && years * 20 < filled * 19);
+    money.then_some(median)
+}
+
+/// The thresholds between a first and a last edge that leave [`TAIL`] of the rows outside each;
+/// None if the number is constant and never missing.
+fn edges(values: &[f64], thresholds: &[f64]) -> Option<Vec<f64>> {
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|v| !v.is_nan()).collect();
+    if sorted.is_empty() {
+        return None;
+    }
+    sorted.sort_unstable_by(f64::total_cmp);
+    let (min, max) = (sorted[0], sorted[sorted.len() - 1]);
+    if min == max {
+        // Present or missing is all there is to tell.
+        let next = if min + 1.0 > min { min + 1.0 } else { f64::MAX };
+        return (sorted.len() < values.len()).then(|| vec![min, next]);
+    }
+    let tail = (sorted.len() as f64 * TAIL) as usize;
+    let (low, high) = (sorted[tail], sorted[sorted.len() - 1 - tail]);
+    let (first, last) = match (thresholds.first(), thresholds.last()) {
+        (Some(first), Some(last)) => (*first, *last),
+        _ => (high, low),
+    };
+    let start = if low < first { low } else { min };
+    let mut edges = vec![start];
+    edges.extend(thresholds.iter().filter(|t| **t > start && **t < max));
+    edges.push(if high > last { high } else { max });
+    Some(edges)
+}
+
+impl Encoding {
+    /// Whether nothing of a row reaches the network.
+    pub fn is_empty(&self) -> bool {
+        self.numbers.is_empty() && self.categories.is_empty() && self.texts.is_empty()
+    }
+
+    /// Drops the columns that no input reads.
+    fn without_unused_columns(mut self) -> Encoding {
+        let mut used = vec![false; self.columns.len()];
+        self.for_each_index(|index| used[*index] = true);
+        let mut place = 0;
+        let places: Vec<usize> = used
+            .iter()
+            .map(|used| {
+                place += usize::from(*used);
+                place.saturating_sub(1)
+            })
+            .collect();
+        self.for_each_index(|index| *index = places[*index]);
+        let mut used = used.into_iter();
+        self.columns.retain(|_| used.next().unwrap_or(false));
+        self
+    }
+
+    fn for_each_index(&mut self, mut visit: impl FnMut(&mut usize)) {
+        for number in &mut self.numbers {
+            match &mut number.source {
+                NumberSource::Value(c)
+                | NumberSource::Year(c)
+                | NumberSource::Month(c)
+                | NumberSource::Weekday(c) => visit(c),
+                NumberSource::Ratio(a, b) => {
+                    visit(a);
+                    visit(b);
+                }
+            }
+        }
+        for category in &mut self.categories {
+            match &mut category.source {
+                CategorySource::Value(c) | CategorySource::Prefix(c, _) => visit(c),
+                CategorySource::Equal(a, b) => {
+                    visit(a);
+                    visit(b);
+                }
+            }
+        }
+        for text in &mut self.texts {
+            if let TextSource::Column(c) = &mut text.source {
+                visit(c);
+            }
+        }
+    }
+}
