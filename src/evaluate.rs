@@ -3,7 +3,7 @@
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 use riskft_core::cell::Cell;
-use riskft_core::dataset::target::label_text;
+use riskft_core::encode::value::{label, Scratch};
 use riskft_core::metrics::{self, Metric};
 use riskft_core::refusal::{code, Refusal, Result};
 
@@ -88,10 +88,11 @@ fn score_relation(scorer: &SharedScorer, relation: &Relation, target: &str) -> R
         .iter()
         .map(|c| position(&c.name))
         .collect::<Result<Vec<usize>>>()?;
+    let mut scratch = Scratch::default();
     let mut scored = Scored { scores: Vec::new(), labels: Vec::new(), unlabelled: 0 };
     loop {
         let more = scan.next(|row| {
-            let Some(label) = label_text(&row[label_column]) else {
+            let Some(label) = label(row[label_column], &mut scratch) else {
                 scored.unlabelled += 1;
                 return Ok(());
             };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::cache::Cache;
 use super::head::Buffers;
 use super::Model;
+use crate::cell::Cell;
 use crate::encode::EncodedRow;
 use crate::encoder::Scratch;
 use crate::gemm::Kernel;
@@ -24,6 +25,7 @@ pub struct Scorer {
     buffers: Buffers,
     texts: Texts,
     logits: Vec<f64>,
+    row: EncodedRow,
 }
 
 /// The texts of a row that wait for the encoder.
@@ -52,6 +54,7 @@ impl Scorer {
             scratch: Scratch::default(),
             buffers: Buffers::default(),
             texts: Texts::default(),
+            row: EncodedRow::default(),
         }
     }
 
@@ -67,6 +70,16 @@ impl Scorer {
     /// Private memory held beside the model: buffers and cache, bytes.
     pub fn bytes(&self) -> usize {
         self.cache.bytes() + self.scratch.bytes() + self.buffers.bytes()
+    }
+
+    /// Calibrated probability of the positive class for cells in the order of the
+    /// specification's `encoding.columns`.
+    pub fn score(&mut self, cells: &[Cell<'_>]) -> f64 {
+        let mut row = std::mem::take(&mut self.row);
+        self.model.specification.encoding.encode_row(cells, &mut row);
+        let score = self.score_row(&row);
+        self.row = row;
+        score
     }
 
     /// Calibrated probability of the positive class.
