@@ -253,7 +253,7 @@ fn receive_blobs(result: &TrainingResult, process: &mut TrainerProcess) -> Resul
 /// Turns the trainer's events into NOTICEs, WARNINGs and the end.
 #[derive(Default)]
 struct Listener {
-    last: Option<(String, u64, Instant)>,
+    last: Option<(String, Instant)>,
 }
 
 impl Listener {
@@ -268,16 +268,16 @@ impl Listener {
         Ok(None)
     }
 
-    /// One NOTICE for each epoch, and one every few seconds within a phase.
+    /// One NOTICE for each phase, each epoch's figures, and every few seconds between them.
     fn progress(&mut self, progress: &Progress) {
         let now = Instant::now();
-        if let Some((phase, epoch, at)) = &self.last {
-            let same = *phase == progress.phase && *epoch == progress.epoch;
-            if same && now - *at < NOTICE_EVERY {
-                return;
-            }
+        let soon = |(phase, at): &(String, Instant)| {
+            *phase == progress.phase && now - *at < NOTICE_EVERY
+        };
+        if progress.validation_auc.is_none() && self.last.as_ref().is_some_and(soon) {
+            return;
         }
-        self.last = Some((progress.phase.clone(), progress.epoch, now));
+        self.last = Some((progress.phase.clone(), now));
         pgrx::notice!("{}", describe(progress));
     }
 }
@@ -312,7 +312,11 @@ fn trainer_path() -> String {
 
 /// The trainer sees no variable of the server's but these.
 fn trainer_environment() -> Vec<(String, String)> {
-    let mut variables = vec![("LC_ALL".to_owned(), "C".to_owned())];
+    // A waiting thread of OpenMP sleeps: spinning would take the processors from the server.
+    let mut variables = vec![
+        ("LC_ALL".to_owned(), "C".to_owned()),
+        ("OMP_WAIT_POLICY".to_owned(), "PASSIVE".to_owned()),
+    ];
     if let Some(libtorch) = settings::text(&settings::LIBTORCH) {
         variables.push(("RISKFT_LIBTORCH".to_owned(), libtorch.clone()));
         variables.push(("LD_LIBRARY_PATH".to_owned(), format!("{libtorch}/lib")));
