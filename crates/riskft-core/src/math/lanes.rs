@@ -8,6 +8,8 @@ pub(crate) const MAGIC: f32 = 12_582_912.0;
 
 /// Sixteen floats in registers. Every operation acts lane by lane and is rounded by itself.
 pub(crate) trait Lanes: Copy {
+    /// Registers of sixteen lanes that a loop can hold.
+    const REGISTERS: usize;
     fn splat(value: f32) -> Self;
     fn load(from: &Block) -> Self;
     fn store(self, to: &mut Block);
@@ -67,6 +69,7 @@ fn each(a: Portable, b: Portable, f: impl Fn(f32, f32) -> f32) -> Portable {
 }
 
 impl Lanes for Portable {
+    const REGISTERS: usize = 4;
     #[inline(always)]
     fn splat(value: f32) -> Self {
         Portable([value; 16])

@@ -39,6 +39,7 @@ macro_rules! halves {
 }
 
 impl Lanes for Avx2 {
+    const REGISTERS: usize = 8;
     halves! {
         add(other) = _mm256_add_ps;
         sub(other) = _mm256_sub_ps;
@@ -151,6 +152,7 @@ macro_rules! whole {
 }
 
 impl Lanes for Avx512 {
+    const REGISTERS: usize = 32;
     whole! {
         add(other) = _mm512_add_ps;
         sub(other) = _mm512_sub_ps;
