@@ -1,10 +1,10 @@
 //! The encoder's layers, over the tokens of one or more texts.
 
 use super::attention::{Attention, Buffers};
-use super::weights::{Adapter, Files, Layer, Linear, LinearValues, Norm};
+use super::weights::{Adapter, Files, Layer, Linear, Norm};
 use super::Encoder;
 use crate::gemm::{multiply, Kernel};
-use crate::math::vector::{self, Activation};
+use crate::math::vector::{self, Activation, Scale};
 use crate::math::{blocks, Block, Floats, Lanes, Task};
 
 /// Tokens that go through a linear layer together: the widest layer's sums of 48 tokens stay in
@@ -45,22 +45,22 @@ impl Scratch {
     }
 }
 
-/// Quantized rows: bytes and a scale for each.
+/// Quantized rows: bytes, and a scale for each.
 #[derive(Default)]
 pub(crate) struct Rows {
     bytes: Vec<[u8; 16]>,
-    scales: Vec<f32>,
+    scales: Vec<Scale>,
 }
 
 impl Rows {
     fn bytes(&self) -> usize {
-        self.bytes.capacity() * 16 + self.scales.capacity() * 4
+        self.bytes.capacity() * 16 + self.scales.capacity() * size_of::<Scale>()
     }
 
     /// Quantizes rows of `row` blocks.
-    pub(crate) fn fill(&mut self, kernel: Kernel, states: &[Block], row: usize) {
+    pub(crate) fn fill(&mut self, kernel: Kernel, states: &mut [Block], row: usize) {
         self.bytes.resize(states.len(), [0; 16]);
-        self.scales.resize(states.len() / row, 0.0);
+        self.scales.resize(states.len() / row, Scale::default());
         kernel.run(Quantize { states, row, rows: self });
     }
 
@@ -68,13 +68,16 @@ impl Rows {
     pub(crate) fn linear(
         &self,
         kernel: Kernel,
-        layer: LinearValues<'_>,
+        layer: vector::Layer<'_>,
         activation: Activation,
         sums: &mut Floats,
         out: &mut [Block],
     ) {
         let width = layer.weights.blocks();
-        let stride = self.bytes.len() / self.scales.len().max(1);
+        let stride = match self.scales.len() {
+            0 => return,
+            rows => self.bytes.len() / rows,
+        };
         let parts = self.bytes.chunks(ROWS * stride).zip(self.scales.chunks(ROWS));
         for ((bytes, scales), out) in parts.zip(out.chunks_mut(ROWS * width)) {
             let sums = sums.first_i32(scales.len() * width);
@@ -85,7 +88,7 @@ impl Rows {
 }
 
 struct Quantize<'a> {
-    states: &'a [Block],
+    states: &'a mut [Block],
     row: usize,
     rows: &'a mut Rows,
 }
@@ -94,7 +97,7 @@ impl Task for Quantize<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let states = self.states.chunks_exact(self.row);
+        let states = self.states.chunks_exact_mut(self.row);
         let bytes = self.rows.bytes.chunks_exact_mut(self.row);
         for ((state, bytes), scale) in states.zip(bytes).zip(&mut self.rows.scales) {
             *scale = vector::quantize::<L>(state, bytes);
@@ -104,8 +107,8 @@ impl Task for Quantize<'_> {
 
 struct Finish<'a> {
     sums: &'a [[i32; 16]],
-    scales: &'a [f32],
-    layer: LinearValues<'a>,
+    scales: &'a [Scale],
+    layer: vector::Layer<'a>,
     activation: Activation,
     out: &'a mut [Block],
 }
@@ -115,10 +118,9 @@ impl Task for Finish<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
         let width = self.layer.weights.blocks();
-        let (scale, bias) = (self.layer.scale, self.layer.bias);
         let rows = self.sums.chunks_exact(width).zip(self.out.chunks_exact_mut(width));
-        for ((sums, out), row_scale) in rows.zip(self.scales) {
-            vector::finish::<L>(sums, *row_scale, scale, bias, self.activation, out);
+        for ((sums, out), scale) in rows.zip(self.scales) {
+            vector::finish::<L>(sums, *scale, self.layer, self.activation, out);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::artifact::{Artifact, ArtifactError, Element, View};
 use crate::gemm::{packed_shape, Weights, MAX_INPUTS};
-use crate::math::Block;
+use crate::math::{vector, Block};
 use crate::network::EncoderShape;
 
 /// The bytes of both files.
@@ -96,14 +96,6 @@ pub(crate) struct Linear {
     bias: Place<f32>,
 }
 
-/// An int8 layer's values.
-#[derive(Clone, Copy)]
-pub(crate) struct LinearValues<'a> {
-    pub weights: Weights<'a>,
-    pub scale: &'a [Block],
-    pub bias: &'a [Block],
-}
-
 impl Linear {
     pub(crate) fn find(
         file: &Artifact,
@@ -116,10 +108,10 @@ impl Linear {
 
     /// None only for other bytes than those that the layer was found in.
     #[inline]
-    pub(crate) fn of<'a>(&self, files: Files<'a>) -> Option<LinearValues<'a>> {
+    pub(crate) fn of<'a>(&self, files: Files<'a>) -> Option<vector::Layer<'a>> {
         let (weight, compensation) = (self.weight.of(files), self.compensation.of(files));
         let weights = Weights::new(weight, compensation, self.outputs, self.inputs)?;
-        Some(LinearValues {
+        Some(vector::Layer {
             weights,
             scale: self.scale.blocks(files),
             bias: self.bias.blocks(files),

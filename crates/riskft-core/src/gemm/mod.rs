@@ -138,6 +138,11 @@ impl<'a> Weights<'a> {
             groups,
         })
     }
+    /// The weights of four inputs, `[16][4]` for each block of outputs.
+    pub(crate) fn column(&self, group: usize) -> impl Iterator<Item = &'a [i8; 64]> {
+        let groups = self.packed.as_chunks::<64>().0;
+        groups.get(group..).unwrap_or(&[]).iter().step_by(self.groups)
+    }
     /// Blocks of sixteen outputs.
     pub fn blocks(&self) -> usize {
         self.blocks

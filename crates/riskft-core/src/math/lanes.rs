@@ -8,12 +8,18 @@ pub(crate) const MAGIC: f32 = 12_582_912.0;
 
 /// Sixteen floats in registers. Every operation acts lane by lane and is rounded by itself.
 pub(crate) trait Lanes: Copy {
+    /// Registers of sixteen lanes that a loop can hold.
+    const REGISTERS: usize;
     fn splat(value: f32) -> Self;
     fn load(from: &Block) -> Self;
     fn store(self, to: &mut Block);
     /// Nearest float of each integer.
     fn from_i32(from: &[i32; 16]) -> Self;
     fn from_i8(from: &[i8; 16]) -> Self;
+    /// Byte `k` (0..4) of each of sixteen groups of four.
+    fn from_column(from: &[i8; 64], k: usize) -> Self;
+    /// Bit i tells whether lane i equals `value`.
+    fn equal(self, value: f32) -> u32;
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
@@ -63,6 +69,7 @@ fn each(a: Portable, b: Portable, f: impl Fn(f32, f32) -> f32) -> Portable {
 }
 
 impl Lanes for Portable {
+    const REGISTERS: usize = 4;
     #[inline(always)]
     fn splat(value: f32) -> Self {
         Portable([value; 16])
@@ -82,6 +89,14 @@ impl Lanes for Portable {
     #[inline(always)]
     fn from_i8(from: &[i8; 16]) -> Self {
         Portable(from.map(f32::from))
+    }
+    #[inline(always)]
+    fn from_column(from: &[i8; 64], k: usize) -> Self {
+        Portable(std::array::from_fn(|i| f32::from(from[i * 4 + k % 4])))
+    }
+    #[inline(always)]
+    fn equal(self, value: f32) -> u32 {
+        (0..16).map(|i| u32::from(self.0[i] == value) << i).sum()
     }
     #[inline(always)]
     fn add(self, other: Self) -> Self {

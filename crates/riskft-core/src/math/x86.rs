@@ -39,6 +39,7 @@ macro_rules! halves {
 }
 
 impl Lanes for Avx2 {
+    const REGISTERS: usize = 8;
     halves! {
         add(other) = _mm256_add_ps;
         sub(other) = _mm256_sub_ps;
@@ -87,6 +88,28 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
+    fn from_column(from: &[i8; 64], k: usize) -> Self {
+        // SAFETY: as in `halves`; both reads lie within the 64 bytes.
+        unsafe {
+            let up = _mm_cvtsi32_si128(8 * (3 - (k % 4) as i32));
+            let low = _mm256_loadu_si256(from.as_ptr().cast());
+            let high = _mm256_loadu_si256(from.as_ptr().add(32).cast());
+            let low = _mm256_srai_epi32::<24>(_mm256_sll_epi32(low, up));
+            let high = _mm256_srai_epi32::<24>(_mm256_sll_epi32(high, up));
+            Avx2(_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high))
+        }
+    }
+    #[inline(always)]
+    fn equal(self, value: f32) -> u32 {
+        // SAFETY: as in `halves`.
+        unsafe {
+            let value = _mm256_set1_ps(value);
+            let low = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_EQ_OQ>(self.0, value));
+            let high = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_EQ_OQ>(self.1, value));
+            low as u32 | (high as u32) << 8
+        }
+    }
+    #[inline(always)]
     fn store_offset(self, to: &mut [u8; 16]) {
         // SAFETY: as in `halves`; the write covers the sixteen bytes.
         unsafe {
@@ -129,6 +152,7 @@ macro_rules! whole {
 }
 
 impl Lanes for Avx512 {
+    const REGISTERS: usize = 32;
     whole! {
         add(other) = _mm512_add_ps;
         sub(other) = _mm512_sub_ps;
@@ -166,6 +190,20 @@ impl Lanes for Avx512 {
             let bytes = _mm_loadu_si128(from.as_ptr().cast());
             Avx512(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)))
         }
+    }
+    #[inline(always)]
+    fn from_column(from: &[i8; 64], k: usize) -> Self {
+        // SAFETY: as in `whole`; the read covers the 64 bytes.
+        unsafe {
+            let up = _mm_cvtsi32_si128(8 * (3 - (k % 4) as i32));
+            let bytes = _mm512_sll_epi32(_mm512_loadu_si512(from.as_ptr().cast()), up);
+            Avx512(_mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(bytes)))
+        }
+    }
+    #[inline(always)]
+    fn equal(self, value: f32) -> u32 {
+        // SAFETY: as in `whole`.
+        unsafe { u32::from(_mm512_cmp_ps_mask::<_CMP_EQ_OQ>(self.0, _mm512_set1_ps(value))) }
     }
     #[inline(always)]
     fn store_offset(self, to: &mut [u8; 16]) {

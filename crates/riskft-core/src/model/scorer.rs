@@ -72,8 +72,8 @@ impl Scorer {
         self.cache.bytes() + self.scratch.bytes() + self.buffers.bytes()
     }
 
-    /// Calibrated probability of the positive class for cells in the order of the
-    /// specification's `encoding.columns`.
+    /// Calibrated probability of the positive class, from the cells of the encoding's columns in
+    /// their order; cells that lack count as NULL.
     pub fn score(&mut self, cells: &[Cell<'_>]) -> f64 {
         let mut row = std::mem::take(&mut self.row);
         self.model.specification.encoding.encode_row(cells, &mut row);
