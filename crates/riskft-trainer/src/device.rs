@@ -124,30 +124,46 @@ fn device_name(gpu: bool) -> String {
         .unwrap_or_else(|| "gpu".to_owned())
 }
 
-/// Starts this program anew with the libtorch of [`LIBTORCH_VARIABLE`] on the loader's path.
-/// Returns when there is none, or when it is there already.
-pub fn use_external_libtorch() {
+/// Starts this program anew if its environment lacks what libraries read at load: the path of an
+/// external libtorch ([`LIBTORCH_VARIABLE`]), and OpenMP's wait policy. Spinning threads fight for
+/// the cores with everything else on the machine: a head took 14 to 20 s spinning, beside other
+/// work on two cores, and 2 s waiting passively.
+pub fn settle_environment() {
     use std::os::unix::process::CommandExt;
-    const PATH: &str = "LD_LIBRARY_PATH";
-    let Some(folder) = std::env::var_os(LIBTORCH_VARIABLE).filter(|f| !f.is_empty()) else {
-        return;
-    };
+    let mut wanted = Vec::new();
+    if std::env::var_os(WAIT_POLICY).is_none() {
+        wanted.push((WAIT_POLICY, OsString::from("PASSIVE")));
+    }
+    if let Some(path) = external_path() {
+        wanted.push((LIBRARY_PATH, path));
+    }
+    let Ok(program) = std::env::current_exe() else { return };
+    if !wanted.is_empty() {
+        // Comes back only if the program cannot be started: it then goes on as it is.
+        let _ = std::process::Command::new(program)
+            .args(std::env::args_os().skip(1))
+            .envs(wanted)
+            .exec();
+    }
+}
+
+const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
+const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
+
+/// The loader's path with the external libtorch in front; None when there is none, or it is there.
+fn external_path() -> Option<OsString> {
+    let folder = std::env::var_os(LIBTORCH_VARIABLE).filter(|f| !f.is_empty())?;
     let library = PathBuf::from(folder).join("lib");
-    let old = std::env::var_os(PATH).unwrap_or_default();
+    let old = std::env::var_os(LIBRARY_PATH).unwrap_or_default();
     if std::env::split_paths(&old).next().as_deref() == Some(library.as_path()) {
-        return;
+        return None;
     }
     let mut path = OsString::from(&library);
     if !old.is_empty() {
         path.push(":");
         path.push(&old);
     }
-    let Ok(program) = std::env::current_exe() else { return };
-    // Reached only if the program cannot be started: the libtorch in use serves then.
-    let _ = std::process::Command::new(program)
-        .args(std::env::args_os().skip(1))
-        .env(PATH, path)
-        .exec();
+    Some(path)
 }
 
 #[cfg(test)]

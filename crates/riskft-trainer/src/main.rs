@@ -23,7 +23,7 @@ usage: riskft-trainer                                   a job on stdin, its answ
 RISKFT_LIBTORCH names a libtorch folder (with lib/) to use in place of the installed one.";
 
 fn main() {
-    device::use_external_libtorch();
+    device::settle_environment();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
