@@ -33,7 +33,7 @@ pub fn check(data: &Dataset, header: &JobHeader) -> Result<()> {
             return Err(invalid("the target column cannot be excluded", name));
         }
     }
-    for name in &header.time_column {
+    if let Some(name) = &header.time_column {
         find(data, header, name, "time_column")?;
         if *name == header.target {
             return Err(invalid("the target column cannot be the time column", name));

@@ -54,7 +54,7 @@ impl Encoding {
             }
             out.extend(column.name.chars().map(|c| if c == '_' { ' ' } else { c }));
             // Writing to a String does not fail.
-            drop(write!(out, " is {value}"));
+            let _ = write!(out, " is {value}");
         }
     }
 

@@ -106,8 +106,12 @@ pub fn label<'a>(cell: Cell<'a>, scratch: &'a mut Scratch) -> Option<&'a str> {
     // Writing to a String does not fail.
     match cell {
         Cell::Bool(v) => return Some(if v { "true" } else { "false" }),
-        Cell::Int(v) => drop(write!(scratch.0, "{v}")),
-        Cell::Float(v) if v.is_finite() => drop(write!(scratch.0, "{}", v + 0.0)),
+        Cell::Int(v) => {
+            let _ = write!(scratch.0, "{v}");
+        }
+        Cell::Float(v) if v.is_finite() => {
+            let _ = write!(scratch.0, "{}", v + 0.0);
+        }
         Cell::Date(_) | Cell::Timestamp(_) => print_moment(micros(cell)?, &mut scratch.0),
         Cell::Null | Cell::Float(_) | Cell::Text(_) => return None,
     }
@@ -116,11 +120,11 @@ pub fn label<'a>(cell: Cell<'a>, scratch: &'a mut Scratch) -> Option<&'a str> {
 
 fn print_moment(micros: i64, out: &mut String) {
     let (year, month, day) = dates::civil_from_days(micros.div_euclid(MICROS_PER_DAY));
-    drop(write!(out, "{year:04}-{month:02}-{day:02}"));
+    let _ = write!(out, "{year:04}-{month:02}-{day:02}");
     let rest = micros.rem_euclid(MICROS_PER_DAY);
     if rest != 0 {
         let seconds = rest / 1_000_000;
         let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        drop(write!(out, " {hour:02}:{minute:02}:{second:02}"));
+        let _ = write!(out, " {hour:02}:{minute:02}:{second:02}");
     }
 }
