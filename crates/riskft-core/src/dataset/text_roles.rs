@@ -126,9 +126,9 @@ pub fn parsed_as_number(
 }
 
 fn bad_cells(bad: usize, cells: usize, what: &str, example: &str) -> String {
-    let verb = if bad == 1 { "is no" } else { "are no" };
+    let (verb, count) = if bad == 1 { ("is no", "counts") } else { ("are no", "count") };
     let example = crate::protocol::cut(example, 40);
-    format!("{bad} of {cells} cells {verb} {what} and count as missing, such as \"{example}\"")
+    format!("{bad} of {cells} cells {verb} {what} and {count} as missing, such as \"{example}\"")
 }
 
 fn mixed_units(values: &Texts<'_>, filled: usize) -> bool {

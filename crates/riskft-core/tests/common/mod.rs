@@ -125,3 +125,8 @@ pub fn complaints() -> Dataset {
     let types = [("complaint_id", Int), ("fee_issue", Bool), ("relief", Bool)];
     csv(&data_folder().join("cfpb_complaints.csv.gz"), &types)
 }
+
+/// A uniform number in [0, 1) for each (seed, index).
+pub fn uniform(seed: u64, index: usize) -> f64 {
+    (riskft_core::dataset::hash::mix(seed << 32 ^ index as u64) >> 11) as f64 / (1u64 << 53) as f64
+}
