@@ -429,7 +429,9 @@ fn leaks_are_named() {
             "fair",
             Float,
             (0..rows)
-                .map(|i| Cell::Float(uniform(18, i) + 0.3 * f64::from(u8::from(y[i]))))
+                .map(|i| {
+                    Cell::Float(uniform(18, i) + uniform(19, i) + 0.2 * f64::from(u8::from(y[i])))
+                })
                 .collect(),
         ),
         ("loss", Float, (0..rows).map(|i| Cell::Float(loss(i))).collect()),
