@@ -45,7 +45,7 @@ fn header() -> JobHeader {
 fn row(i: usize, text: &str) -> [Cell<'_>; 6] {
     let n = (uniform(1, i) * 1e6) as i64;
     let cells = [
-        Cell::Bool(i % 3 == 0),
+        Cell::Bool(i.is_multiple_of(3)),
         Cell::Int(i64::MIN + n),
         Cell::Float([f64::NAN, f64::INFINITY, -0.0, 1.5][i % 4]),
         Cell::Text(text),
@@ -53,7 +53,7 @@ fn row(i: usize, text: &str) -> [Cell<'_>; 6] {
         Cell::Timestamp(n - i64::MAX),
     ];
     let mut out = cells;
-    out[i % 6] = if i % 2 == 0 { Cell::Null } else { out[i % 6] };
+    out[i % 6] = if i.is_multiple_of(2) { Cell::Null } else { out[i % 6] };
     out
 }
 
