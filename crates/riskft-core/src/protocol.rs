@@ -98,7 +98,8 @@ pub struct FeatureReport {
     /// Share of rows whose cell is missing, 0..1.
     pub missing_share: f64,
     pub distinct_values: u64,
-    /// AUC of the column alone on the training rows (max of it and its complement), when known.
+    /// AUC of the column alone (max of it and its complement), fitted on training rows and
+    /// measured on validation and calibration rows, when known.
     pub alone_auc: Option<f64>,
 }
 

@@ -8,8 +8,8 @@ use super::Dataset;
 use crate::protocol::JobHeader;
 use crate::refusal::{code, Refusal, Result};
 
-/// Checks every name of the header against the columns of the data.
-pub fn check(data: &Dataset, header: &JobHeader) -> Result<()> {
+/// Checks every name of the header against the columns of the data; the target's index.
+pub fn check(data: &Dataset, header: &JobHeader) -> Result<usize> {
     let mut seen = HashSet::new();
     for column in &data.columns {
         if !seen.insert(column.source.name.as_str()) {
@@ -42,7 +42,12 @@ pub fn check(data: &Dataset, header: &JobHeader) -> Result<()> {
     for name in header.options.roles.keys() {
         find(data, header, name, "options.roles")?;
     }
-    Ok(())
+    position(data, &header.target).ok_or_else(|| missing(&header.target, "target", &[]))
+}
+
+/// The index of a column of the data.
+pub fn position(data: &Dataset, name: &str) -> Option<usize> {
+    data.columns.iter().position(|column| column.source.name == name)
 }
 
 fn invalid(message: &str, name: &str) -> Refusal {

@@ -10,7 +10,7 @@ use super::{hash, names, split, target, Column, ColumnData, Dataset, Part};
 use crate::cell::SourceColumn;
 use crate::encode::value::{moment, numbers};
 use crate::encode::{EncodedColumn, TextFormat};
-use crate::options::Role;
+use crate::options::{Method, Role};
 use crate::protocol::{FeatureReport, JobHeader};
 use crate::refusal::{code, Refusal, Result};
 
@@ -47,9 +47,15 @@ impl ColumnPlan {
     pub fn role(&self) -> Role {
         self.decision.role
     }
-    /// Whether the model reads the column.
+    /// Whether the column enters the model.
     pub fn is_used(&self) -> bool {
         !matches!(self.role(), Role::Identifier | Role::Ignored | Role::Target)
+    }
+    /// Whether a model of this method reads the column: without an encoder, texts are read for
+    /// their frequent values only.
+    pub fn is_read(&self, method: Method) -> bool {
+        let words_only = self.role() == Role::Text && !self.decision.category;
+        self.is_used() && !(words_only && method == Method::None)
     }
     pub fn encoded(&self, source: &SourceColumn) -> EncodedColumn {
         EncodedColumn {
@@ -75,9 +81,7 @@ const LISTED: usize = 10;
 
 /// Takes all decisions. Refusals are 42703 for a name that is no column, else 22023.
 pub fn prepare(data: &Dataset, header: &JobHeader) -> Result<Prepared> {
-    names::check(data, header)?;
-    let column = |name: &str| data.columns.iter().position(|c| c.source.name == name);
-    let target_index = column(&header.target).unwrap_or(usize::MAX);
+    let target_index = names::check(data, header)?;
     let target = target::read(&data.columns[target_index], header.positive.as_deref())?;
     let labelled: Vec<u32> =
         (0..data.rows as u32).filter(|row| target.labels[*row as usize].is_some()).collect();
@@ -88,7 +92,7 @@ pub fn prepare(data: &Dataset, header: &JobHeader) -> Result<Prepared> {
         .enumerate()
         .map(|(index, column)| plan(index, column, header, &labelled))
         .collect::<Result<Vec<ColumnPlan>>>()?;
-    if !columns.iter().any(ColumnPlan::is_used) {
+    if !columns.iter().any(|plan| plan.is_read(header.method)) {
         return Err(no_column(data, &columns));
     }
 
@@ -97,7 +101,7 @@ pub fn prepare(data: &Dataset, header: &JobHeader) -> Result<Prepared> {
     };
     let row_hashes = hash::row_hashes(data, header.options.seed, keep);
     let shares = header.options.split;
-    let parts = match header.time_column.as_deref().and_then(column) {
+    let parts = match header.time_column.as_deref().and_then(|n| names::position(data, n)) {
         Some(index) => {
             let times = times(&data.columns[index], &labelled, header.reference_date)?;
             split::by_time(&times, &target.labels, shares, &data.columns[index].source.name)?
@@ -126,19 +130,10 @@ fn plan(index: usize, column: &Column, header: &JobHeader, labelled: &[u32]) -> 
     let profile = Profile::of(column, labelled);
     let chosen = header.options.roles.get(name).copied();
     let decision = if *name == header.target {
-        match chosen {
-            Some(role) if role != Role::Target => {
-                return Err(roles::force(column, &profile, Role::Target, 0).err().unwrap_or_else(
-                    || {
-                        Refusal::new(
-                            code::INVALID_PARAMETER,
-                            "the target column has the role target",
-                        )
-                    },
-                ));
-            }
-            _ => Decision::new(Role::Target, "the target"),
+        if let Some(role) = chosen.filter(|role| *role != Role::Target) {
+            return Err(roles::impossible(column, role, Role::Target));
         }
+        Decision::new(Role::Target, "the target")
     } else if header.exclude.contains(name) {
         Decision::new(Role::Ignored, "excluded by the caller")
     } else if let Some(role) = chosen {
@@ -170,11 +165,11 @@ fn no_column(data: &Dataset, columns: &[ColumnPlan]) -> Refusal {
     let detail = if named.is_empty() {
         "The relation has no other column that is read than the target.".to_owned()
     } else {
-        format!("Left out are {}.", listed(&named))
+        format!("The columns are {}.", listed(&named))
     };
-    Refusal::new(code::INVALID_PARAMETER, "no column is left to train on")
-        .detail(detail)
-        .hint("Exclude fewer columns, or give roles in options.roles.")
+    Refusal::new(code::INVALID_PARAMETER, "no column is left to train on").detail(detail).hint(
+        "Exclude fewer columns, give roles in options.roles, or choose a method that reads texts.",
+    )
 }
 
 /// Times of the labelled rows that have one; other numbers order rows as well.

@@ -233,19 +233,22 @@ pub fn force(
         decision.why = why.to_owned();
         return Ok(decision);
     }
+    Err(impossible(column, role, decided.role))
+}
+
+/// The refusal of a role that a column cannot have.
+pub fn impossible(column: &Column, role: Role, decided: Role) -> Refusal {
     let declared = match column.source.declared.as_str() {
-        "" => format!("{kind:?}").to_lowercase(),
+        "" => format!("{:?}", column.source.column_type).to_lowercase(),
         declared => declared.to_owned(),
     };
-    Err(Refusal::new(
+    let name = super::names::visible(&column.source.name);
+    Refusal::new(
         code::INVALID_PARAMETER,
-        format!("column \"{}\" cannot have the role {}", column.source.name, name_of(role)),
+        format!("column \"{name}\" cannot have the role {}", name_of(role)),
     )
-    .detail(format!(
-        "It is of type {declared}, and its values fit the role {}.",
-        name_of(decided.role)
-    ))
-    .hint("Leave the column out of options.roles, or choose another role."))
+    .detail(format!("It is of type {declared}, and fits the role {}.", name_of(decided)))
+    .hint("Leave the column out of options.roles, or choose another role.")
 }
 
 /// The role's name in options and views.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::apply::{month, prefix, ratio, weekday, year};
+use super::edges::{edges, money_median};
 use super::value::{label, numbers, Scratch};
 use super::{
     tree, CategoryInput, CategorySource, EncodedColumn, Encoding, NumberInput, NumberSource,
@@ -17,8 +18,6 @@ use crate::protocol::JobHeader;
 const TREE_ROWS: usize = 100_000;
 /// Columns that ratios are built from, at most: 8 give 28 ratios.
 const RATIO_COLUMNS: usize = 8;
-/// Median from which numbers that are never negative are taken for amounts of money.
-const MONEY_MEDIAN: f64 = 100.0;
 /// Values of one category, at most; the most frequent ones are kept.
 const MAX_VALUES: usize = 4096;
 /// Categories that are compared in pairs, and pairs kept, at most.
@@ -30,19 +29,11 @@ const COMMON_VALUES: f64 = 0.8;
 const NAME_TOKENS: usize = 32;
 const LONG_TOKENS: usize = 256;
 const MOST_TOKENS: usize = 512;
-/// Share of the rows beyond the first and the last edge: outliers do not stretch the outer bins.
-const TAIL: f64 = 0.001;
-
 /// Fits the encoding of the prepared data.
 pub fn fit(data: &Dataset, prepared: &Prepared, header: &JobHeader) -> Encoding {
     let texts = header.method != Method::None;
-    let plans: Vec<&ColumnPlan> = prepared
-        .columns
-        .iter()
-        .filter(|plan| {
-            plan.is_used() && (texts || plan.role() != Role::Text || plan.decision.category)
-        })
-        .collect();
+    let plans: Vec<&ColumnPlan> =
+        prepared.columns.iter().filter(|plan| plan.is_read(header.method)).collect();
     let columns: Vec<EncodedColumn> =
         plans.iter().map(|plan| plan.encoded(&data.columns[plan.index].source)).collect();
     let mut encoding =
@@ -319,52 +310,6 @@ fn min_leaf(rows: usize) -> usize {
 fn alike(a: &[String], b: &[String]) -> bool {
     let common = a.iter().filter(|value| b.binary_search(value).is_ok()).count();
     common >= 3 && common as f64 >= COMMON_VALUES * (a.len() + b.len() - common) as f64
-}
-
-/// The median of the positive values, if they look like amounts of money: declared or written so,
-/// or hardly ever negative and in the hundreds, and no year.
-fn money_median(plan: &ColumnPlan, values: &[f64]) -> Option<f64> {
-    if plan.role() != Role::Number || plan.decision.category {
-        return None;
-    }
-    let filled = values.iter().filter(|v| !v.is_nan()).count();
-    let mut positive: Vec<f64> = values.iter().copied().filter(|v| *v > 0.0).collect();
-    let negative = values.iter().filter(|v| **v < 0.0).count();
-    if positive.is_empty() || negative * 20 > filled {
-        return None;
-    }
-    let middle = positive.len() / 2;
-    let median = *positive.select_nth_unstable_by(middle, f64::total_cmp).1;
-    let years = values.iter().filter(|v| v.fract() == 0.0 && (1900.0..2100.0).contains(*v)).count();
-    let money = plan.decision.money || (median >= MONEY_MEDIAN && years * 20 < filled * 19);
-    money.then_some(median)
-}
-
-/// The thresholds between a first and a last edge that leave [`TAIL`] of the rows outside each;
-/// None if the number is constant and never missing.
-fn edges(values: &[f64], thresholds: &[f64]) -> Option<Vec<f64>> {
-    let mut sorted: Vec<f64> = values.iter().copied().filter(|v| !v.is_nan()).collect();
-    if sorted.is_empty() {
-        return None;
-    }
-    sorted.sort_unstable_by(f64::total_cmp);
-    let (min, max) = (sorted[0], sorted[sorted.len() - 1]);
-    if min == max {
-        // Present or missing is all there is to tell.
-        let next = if min + 1.0 > min { min + 1.0 } else { f64::MAX };
-        return (sorted.len() < values.len()).then(|| vec![min, next]);
-    }
-    let tail = (sorted.len() as f64 * TAIL) as usize;
-    let (low, high) = (sorted[tail], sorted[sorted.len() - 1 - tail]);
-    let (first, last) = match (thresholds.first(), thresholds.last()) {
-        (Some(first), Some(last)) => (*first, *last),
-        _ => (high, low),
-    };
-    let start = if low < first { low } else { min };
-    let mut edges = vec![start];
-    edges.extend(thresholds.iter().filter(|t| **t > start && **t < max));
-    edges.push(if high > last { high } else { max });
-    Some(edges)
 }
 
 impl Encoding {

@@ -1,10 +1,11 @@
 //! Cells -> positions, codes and texts, as decided at training and stored in the version.
 //!
-//! Fitting looks at training rows only (`fit.rs`); applying (`apply.rs`) is one function for
+//! Fitting looks at training rows only (`fit.rs`, with `tree.rs` and `edges.rs`); applying (`apply.rs`) is one function for
 //! training and scoring, [`Encoding::encode_row`], so that both see the same numbers to the bit.
 //! All arithmetic up to a position is float8.
 
 mod apply;
+mod edges;
 mod fit;
 pub mod tree;
 pub mod value;

@@ -65,7 +65,7 @@ pub fn moment(cell: Cell<'_>, format: TextFormat, reference: i32) -> Option<i64>
 
 fn micros(cell: Cell<'_>) -> Option<i64> {
     let micros = match cell {
-        Cell::Date(days) => i64::from(days) * MICROS_PER_DAY,
+        Cell::Date(days) => i64::from(days).checked_mul(MICROS_PER_DAY)?,
         Cell::Timestamp(micros) => micros,
         _ => return None,
     };

@@ -5,10 +5,13 @@ use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 use riskft_core::cell::{Cell, ColumnType, SourceColumn, TypeHint};
-use riskft_core::dataset::{dates, Dataset};
-use riskft_core::encode::{EncodedRow, Encoding, TextFormat};
-use riskft_core::options::{Method, Options};
+use riskft_core::dataset::{dates, prepare, Dataset};
+use riskft_core::encode::{
+    fit, EncodedColumn, EncodedRow, Encoding, NumberInput, NumberSource, TextFormat,
+};
+use riskft_core::options::{Method, Options, Role};
 use riskft_core::protocol::{JobHeader, PROTOCOL};
+use riskft_core::refusal::Refusal;
 
 /// 2026-01-01
 pub const REFERENCE: i32 = 20_454;
@@ -129,4 +132,55 @@ pub fn complaints() -> Dataset {
 /// A uniform number in [0, 1) for each (seed, index).
 pub fn uniform(seed: u64, index: usize) -> f64 {
     (riskft_core::dataset::hash::mix(seed << 32 ^ index as u64) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+pub fn ints(values: impl Iterator<Item = i64>) -> Vec<Cell<'static>> {
+    values.map(Cell::Int).collect()
+}
+
+pub fn floats(seed: u64, rows: usize) -> Vec<Cell<'static>> {
+    (0..rows).map(|i| Cell::Float(uniform(seed, i) * 1000.0)).collect()
+}
+
+pub fn texts<'a>(values: impl Iterator<Item = &'a str>) -> Vec<Cell<'a>> {
+    values.map(Cell::Text).collect()
+}
+
+pub fn bools(values: impl Iterator<Item = bool>) -> Vec<Cell<'static>> {
+    values.map(Cell::Bool).collect()
+}
+
+pub fn refused(data: &Dataset, target: &str, positive: Option<&str>) -> Refusal {
+    let mut header = header(data, target);
+    header.positive = positive.map(str::to_owned);
+    prepare(data, &header).map(|_| ()).unwrap_err()
+}
+
+pub fn fitted_with(data: &Dataset, header: &JobHeader) -> Encoding {
+    let prepared = prepare(data, header).expect("prepared");
+    fit(data, &prepared, header)
+}
+
+pub fn fitted(data: &Dataset) -> Encoding {
+    fitted_with(data, &header(data, "y"))
+}
+
+pub fn y(rows: usize) -> (&'static str, ColumnType, Vec<Cell<'static>>) {
+    ("y", ColumnType::Bool, (0..rows).map(|i| Cell::Bool(uniform(1, i) < 0.3)).collect())
+}
+
+/// An encoding of one column, by hand.
+pub fn single(kind: ColumnType, role: Role, format: TextFormat, edges: Vec<f64>) -> Encoding {
+    Encoding {
+        columns: vec![EncodedColumn { name: "x".into(), column_type: kind, role, format }],
+        numbers: vec![NumberInput { name: "x".into(), source: NumberSource::Value(0), edges }],
+        reference_date: REFERENCE,
+        ..Encoding::default()
+    }
+}
+
+pub fn position(encoding: &Encoding, cell: Cell<'_>) -> f32 {
+    let mut row = EncodedRow::default();
+    encoding.encode_row(&[cell], &mut row);
+    row.positions[0]
 }

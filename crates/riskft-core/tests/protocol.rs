@@ -1,0 +1,219 @@
+//! The job format: what goes in comes out; whatever else arrives is refused, never a panic.
+
+mod common;
+
+use common::{column, uniform, REFERENCE};
+use riskft_core::cell::{Cell, ColumnType, SourceColumn, TypeHint};
+use riskft_core::dataset::Dataset;
+use riskft_core::metrics::Metric;
+use riskft_core::options::{Method, Options, Role};
+use riskft_core::protocol::*;
+use riskft_core::refusal::{Refusal, Result};
+
+const KINDS: [ColumnType; 6] = [
+    ColumnType::Bool,
+    ColumnType::Int,
+    ColumnType::Float,
+    ColumnType::Text,
+    ColumnType::Date,
+    ColumnType::Timestamp,
+];
+
+fn columns() -> Vec<SourceColumn> {
+    KINDS.iter().map(|kind| column(&format!("{kind:?}"), *kind)).collect()
+}
+
+fn header() -> JobHeader {
+    JobHeader {
+        protocol: PROTOCOL,
+        model: "m".into(),
+        relation: "public.\"My Loans\"".into(),
+        target: "Bool".into(),
+        positive: Some("t".into()),
+        exclude: vec!["Int".into()],
+        time_column: None,
+        method: Method::Lora,
+        base: "minilm-l6".into(),
+        base_dir: String::new(),
+        options: Options::default(),
+        columns: columns(),
+        unread: vec![("doc".into(), "jsonb".into())],
+        reference_date: REFERENCE,
+    }
+}
+
+fn row(i: usize, text: &str) -> [Cell<'_>; 6] {
+    let n = (uniform(1, i) * 1e6) as i64;
+    let cells = [
+        Cell::Bool(i.is_multiple_of(3)),
+        Cell::Int(i64::MIN + n),
+        Cell::Float([f64::NAN, f64::INFINITY, -0.0, 1.5][i % 4]),
+        Cell::Text(text),
+        Cell::Date(i32::MAX - n as i32),
+        Cell::Timestamp(n - i64::MAX),
+    ];
+    let mut out = cells;
+    out[i % 6] = if i.is_multiple_of(2) { Cell::Null } else { out[i % 6] };
+    out
+}
+
+fn job(rows: usize, per_batch: usize) -> Vec<u8> {
+    let mut writer = JobWriter::new(Vec::new(), &header()).expect("a Vec takes all");
+    let mut batch = BatchBuilder::new(&columns());
+    for i in 0..rows {
+        batch.push(&row(i, ["", "é😀", "a,b\n", "x"][i % 4])).expect("cells of the right types");
+        if batch.rows() as usize == per_batch {
+            writer.batch(&batch).expect("a Vec takes all");
+            batch.clear();
+        }
+    }
+    writer.batch(&batch).expect("a Vec takes all");
+    writer.end().expect("a Vec takes all")
+}
+
+/// Reads a job as the trainer does.
+fn read(mut bytes: &[u8]) -> Result<(JobHeader, Dataset)> {
+    let mut payload = Vec::new();
+    let kind = read_frame(&mut bytes, &mut payload)?;
+    if kind != FRAME_HEADER {
+        return Err(broken("the first frame is no header"));
+    }
+    let header: JobHeader = serde_json::from_slice(&payload).map_err(|e| broken(&e.to_string()))?;
+    let mut data = Dataset::new(&header.columns);
+    loop {
+        match read_frame(&mut bytes, &mut payload)? {
+            FRAME_BATCH => data.append(&payload)?,
+            FRAME_END => return Ok((header, data)),
+            _ => return Err(broken("a frame is of an unknown kind")),
+        }
+    }
+}
+
+fn same(a: Cell<'_>, b: Cell<'_>) -> bool {
+    match (a, b) {
+        (Cell::Float(a), Cell::Float(b)) => a.to_bits() == b.to_bits(),
+        (a, b) => a == b,
+    }
+}
+
+#[test]
+fn a_job_goes_round_in_any_batches() {
+    for per_batch in [1, 7, 1000] {
+        let (read_header, data) = read(&job(50, per_batch)).expect("a whole job");
+        assert_eq!(read_header, header());
+        assert_eq!(data.rows, 50);
+        for i in 0..50 {
+            let wanted = row(i, ["", "é😀", "a,b\n", "x"][i % 4]);
+            for (column, wanted) in data.columns.iter().zip(wanted) {
+                assert!(same(column.cell(i), wanted), "row {i}, {}", column.source.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_job_cut_short_is_refused_at_every_byte() {
+    let whole = job(20, 8);
+    for length in 0..whole.len() {
+        let refusal = read(&whole[..length]).map(|_| ()).unwrap_err();
+        assert_eq!(refusal.code, "08P01", "at {length}");
+        assert!(refusal.detail.ends_with('.'), "{}", refusal.detail);
+    }
+}
+
+/// A changed byte gives other cells or a refusal; it never panics and never takes more memory
+/// than the job's own size allows.
+#[test]
+fn bit_flips_never_panic() {
+    let whole = job(20, 8);
+    let mut refused = 0;
+    for at in 0..whole.len() {
+        for bit in 0..8 {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << bit;
+            match read(&bytes) {
+                Ok((_, data)) => assert!(data.columns.iter().all(|c| c.present.len() == data.rows)),
+                Err(refusal) => {
+                    assert_eq!(refusal.code, "08P01");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(refused > whole.len(), "{refused} of {} flips were refused", whole.len() * 8);
+}
+
+#[test]
+fn lengths_are_bounded_before_memory_is_taken() {
+    let mut huge = vec![FRAME_BATCH];
+    huge.extend_from_slice(&u32::MAX.to_le_bytes());
+    let refusal = read_frame(&mut huge.as_slice(), &mut Vec::new()).unwrap_err();
+    assert!(refusal.detail.contains("longer than allowed"), "{}", refusal.detail);
+    // A batch of four billion rows in eight bytes, and a text of four gigabytes.
+    let rows = [u32::MAX.to_le_bytes(), [0; 4]].concat();
+    assert!(read_batch(&rows, &[ColumnType::Bool], |_, _, _| Ok(())).is_err());
+    let mut text = 1u32.to_le_bytes().to_vec();
+    text.push(1);
+    text.extend_from_slice(&u32::MAX.to_le_bytes());
+    let refusal = read_batch(&text, &[ColumnType::Text], |_, _, _| Ok(())).unwrap_err();
+    assert!(refusal.detail.contains("longer than allowed"), "{}", refusal.detail);
+    assert!(write_frame(&mut Vec::new(), FRAME_BATCH, &vec![0; MAX_FRAME + 1]).is_err());
+}
+
+#[test]
+fn cells_of_a_wrong_type_or_number_are_refused() {
+    let mut batch = BatchBuilder::new(&columns());
+    assert_eq!(batch.push(&[Cell::Null]).unwrap_err().code, "08P01");
+    let mut wrong = row(1, "x");
+    wrong[0] = Cell::Int(1);
+    assert_eq!(batch.push(&wrong).unwrap_err().code, "08P01");
+}
+
+#[test]
+fn long_texts_are_cut_at_a_character() {
+    let columns = [column("t", ColumnType::Text)];
+    let mut batch = BatchBuilder::new(&columns);
+    let long = "ﷺ".repeat(MAX_TEXT);
+    batch.push(&[Cell::Text(&long)]).expect("a text");
+    let mut data = Dataset::new(&columns);
+    data.append(&batch.payload()).expect("a batch");
+    let Cell::Text(text) = data.columns[0].cell(0) else { panic!("a text") };
+    assert!(text.len() <= MAX_TEXT && text.len() > MAX_TEXT - 3 && long.starts_with(text));
+}
+
+#[test]
+fn events_are_one_line_each() {
+    let refusal = Refusal::new("22023", "too few rows").detail("It has\nnone.");
+    let metric = Metric { metric: "auc".into(), value: None, ci_low: None, ci_high: Some(0.5) };
+    let events = [
+        Event::Progress(Progress { phase: "head".into(), loss: Some(0.5), ..Progress::default() }),
+        Event::Notice("two\nlines".into()),
+        Event::Warning("w".into(), "d".into()),
+        Event::Refused(refusal),
+        Event::Result(Box::new(TrainingResult {
+            positive_label: "t".into(),
+            negative_label: "f".into(),
+            threshold: 0.4,
+            features: vec![FeatureReport {
+                column_name: "сумма".into(),
+                role: Role::Number,
+                why: "numbers".into(),
+                missing_share: 0.25,
+                distinct_values: 7,
+                alone_auc: Some(0.6),
+            }],
+            metrics: vec![PartMetric { part: "test".into(), metric }],
+            gate: GateReport::default(),
+            ledger: Ledger::default(),
+            incumbent: None,
+            blobs: vec![BlobHeader { kind: BlobKind::Version, digest: "ab".into(), length: 3 }],
+        })),
+    ];
+    for event in events {
+        let line = serde_json::to_string(&event).expect("an event serialises");
+        assert!(!line.contains('\n'));
+        assert_eq!(serde_json::from_str::<Event>(&line).expect("and parses"), event);
+    }
+    assert!(serde_json::from_str::<Event>("{\"pickle\":1}").is_err());
+    assert_eq!(TypeHint::default(), TypeHint::None);
+}
