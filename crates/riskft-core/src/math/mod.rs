@@ -10,6 +10,8 @@
 //! instantiations of a [`Task`] for different instruction sets agree to the bit.
 
 mod lanes;
+#[cfg(test)]
+mod tests;
 pub(crate) mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
