@@ -24,7 +24,9 @@ mod text_roles;
 
 pub use prepare::{prepare, sample, ColumnPlan, Prepared};
 
+use std::collections::hash_map::RandomState;
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 
 use crate::cell::{Cell, ColumnType, SourceColumn};
 use crate::refusal::Result;
@@ -52,7 +54,33 @@ pub enum ColumnData {
     Float(Vec<f64>),
     Date(Vec<i32>),
     Timestamp(Vec<i64>),
-    Text { codes: Vec<u32>, values: Vec<String>, index: HashMap<String, u32> },
+    Text { codes: Vec<u32>, values: Vec<String>, index: TextIndex },
+}
+
+/// Finds a text among distinct values by its hash, so that no text is held twice.
+#[derive(Debug, Default)]
+pub struct TextIndex {
+    hasher: RandomState,
+    /// Hash -> code; a text whose hash is taken by another moves on to the next number.
+    codes: HashMap<u64, u32>,
+}
+
+impl TextIndex {
+    /// The code of a text; a new one is appended to `values`.
+    fn code(&mut self, values: &mut Vec<String>, text: &str) -> u32 {
+        let mut hash = self.hasher.hash_one(text);
+        loop {
+            match self.codes.get(&hash) {
+                Some(code) if values[*code as usize] == text => return *code,
+                Some(_) => hash = hash.wrapping_add(1),
+                None => break,
+            }
+        }
+        let code = values.len() as u32;
+        values.push(text.to_owned());
+        self.codes.insert(hash, code);
+        code
+    }
 }
 
 /// The part of a row in the run. `Unlabelled` rows (NULL target) belong to no part.
@@ -86,9 +114,11 @@ impl ColumnData {
             ColumnType::Float => ColumnData::Float(Vec::new()),
             ColumnType::Date => ColumnData::Date(Vec::new()),
             ColumnType::Timestamp => ColumnData::Timestamp(Vec::new()),
-            ColumnType::Text => {
-                ColumnData::Text { codes: Vec::new(), values: Vec::new(), index: HashMap::new() }
-            }
+            ColumnType::Text => ColumnData::Text {
+                codes: Vec::new(),
+                values: Vec::new(),
+                index: TextIndex::default(),
+            },
         }
     }
 }
@@ -124,15 +154,7 @@ impl Column {
                 true
             }
             (ColumnData::Text { codes, values, index }, Cell::Text(x)) => {
-                let code = match index.get(x) {
-                    Some(code) => *code,
-                    None => {
-                        let code = values.len() as u32;
-                        values.push(x.to_owned());
-                        index.insert(x.to_owned(), code);
-                        code
-                    }
-                };
+                let code = index.code(values, x);
                 codes.push(code);
                 true
             }

@@ -13,7 +13,7 @@
 
 use super::profile::{Profile, Values};
 use super::{text_roles, Column};
-use crate::cell::{ColumnType, TypeHint};
+use crate::cell::TypeHint;
 use crate::encode::TextFormat;
 use crate::options::Role;
 use crate::refusal::{code, Refusal, Result};
@@ -201,11 +201,16 @@ pub fn force(
     }
     decision.format = TextFormat::Plain;
     decision.bad_cells = 0;
-    let kind = column.source.column_type;
     let possible = match role {
         Role::Target => false,
         Role::Identifier | Role::Ignored | Role::Category => true,
-        Role::Text => kind == ColumnType::Text,
+        Role::Text => match &profile.values {
+            Values::Text(values) => {
+                decision.long_text = text_roles::is_long(values, profile.filled());
+                true
+            }
+            _ => false,
+        },
         Role::Number => match &profile.values {
             Values::Text(values) => {
                 text_roles::parsed_as_number(values, profile, FORCED, &mut decision)

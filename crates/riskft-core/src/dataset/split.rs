@@ -13,7 +13,7 @@ use crate::options::SplitShares;
 use crate::refusal::{code, Refusal, Result};
 
 /// Share of the labelled rows (and [`COMMON_ROWS`]) above which a row counts as common.
-const COMMON: f64 = 0.02;
+pub const COMMON: f64 = 0.02;
 const COMMON_ROWS: usize = 5;
 
 /// Rows that go to one part together.

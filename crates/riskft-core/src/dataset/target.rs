@@ -22,7 +22,7 @@ const LISTED: usize = 8;
 
 /// Words of a bad outcome. A label is bad if it is one of them or has one among its words, unless
 /// a word of [`NEGATIONS`] stands before it.
-const BAD: &[&str] = &[
+pub const BAD: &[&str] = &[
     "default",
     "defaulted",
     "bad",
@@ -52,7 +52,8 @@ const BAD: &[&str] = &[
     "repossessed",
     "insolvent",
 ];
-const NEGATIONS: &[&str] = &["no", "non", "not", "never", "without"];
+/// Words that turn a bad word after them into a good one.
+pub const NEGATIONS: &[&str] = &["no", "non", "not", "never", "without"];
 
 /// The target as read.
 #[derive(Debug)]

@@ -25,6 +25,7 @@ const LEADING_ZEROS: f64 = 0.01;
 const MIXED: f64 = 0.01;
 /// Mean characters from which a text is sentences rather than names.
 const LONG: usize = 80;
+const LOOKED_AT: usize = 2000;
 
 type Texts<'a> = [(&'a str, usize)];
 
@@ -225,9 +226,8 @@ fn words(name: &str, profile: &Profile<'_>, values: &Texts<'_>) -> Decision {
         decision.prefixes = code_prefixes(&lengths(values));
         return decision;
     }
-    let characters: usize = values.iter().map(|v| v.0.chars().count() * v.1).sum();
     let mut decision = Decision::new(Role::Text, "names");
-    if characters >= LONG * filled {
+    if is_long(values, filled) {
         decision.why = "sentences".to_owned();
         decision.long_text = true;
     }
@@ -246,13 +246,22 @@ fn is_wordy(text: &str) -> bool {
     letters && !code
 }
 
-/// Whether few different texts are left when the digits are taken out (`LOAN 0001`).
+/// Whether few different texts are left when the digits are taken out (`LOAN 0001`), among
+/// [`LOOKED_AT`] values spread over all.
 fn few_without_digits(values: &Texts<'_>) -> bool {
-    let mut rest: Vec<String> =
-        values.iter().map(|v| v.0.chars().filter(|c| !c.is_ascii_digit()).collect()).collect();
+    let step = values.len().div_ceil(LOOKED_AT).max(1);
+    let without = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    let mut rest: Vec<String> = values.iter().step_by(step).map(|v| without(v.0)).collect();
+    let looked_at = rest.len();
     rest.sort_unstable();
     rest.dedup();
-    rest.len() <= 20.max(values.len() / 100)
+    rest.len() <= 20.max(looked_at / 100)
+}
+
+/// Sentences rather than names.
+pub fn is_long(values: &Texts<'_>, filled: usize) -> bool {
+    let characters: usize = values.iter().map(|v| v.0.chars().count() * v.1).sum();
+    characters >= LONG * filled
 }
 
 /// Rows whose text fulfils `is`.
