@@ -1,10 +1,165 @@
 //! Platt's calibration of a logit.
+//!
+//! Fitted by Newton's method with backtracking on Platt's smoothed targets, as in Lin, Lin & Weng,
+//! "A note on Platt's probabilistic outputs for support vector machines" (2007).
 
 use serde::{Deserialize, Serialize};
+
+use crate::math::logistic;
 
 /// `probability = 1 / (1 + exp(-(slope * logit + intercept)))`
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Platt {
+    /// At least [`MIN_SLOPE`] when fitted.
     pub slope: f64,
     pub intercept: f64,
+}
+
+/// Fewer rows fit the intercept alone.
+pub const MIN_ROWS: usize = 20;
+/// Smallest slope of a fit. The slope is never negative, nor zero: calibration moves
+/// probabilities and never reverses or merges the model's ranking, even where the calibration
+/// rows happen to contradict it.
+pub const MIN_SLOPE: f64 = 0.01;
+/// Weight, in rows, of the model's own mean probability when only the intercept is fitted.
+const PRIOR_ROWS: f64 = 20.0;
+/// Logits beyond this are probabilities of 0 and 1 to four parts in 1e18.
+const MAX_LOGIT: f64 = 40.0;
+const MAX_STEPS: usize = 100;
+
+impl Platt {
+    /// Probability is logistic(logit) as it is.
+    pub const IDENTITY: Platt = Platt { slope: 1.0, intercept: 0.0 };
+
+    /// Fits slope and intercept to the rows with a logit that is not NaN; logits are held within
+    /// ±40.
+    ///
+    /// With fewer than [`MIN_ROWS`] rows, or one class only, the slope is 1 and the intercept
+    /// makes the mean probability equal to `(positives + 20 m) / (rows + 20)`, m being the mean
+    /// of the uncalibrated probabilities: the fewer the rows, the nearer to no change at all.
+    pub fn fit(logits: &[f64], labels: &[bool]) -> Platt {
+        let rows: Vec<(f64, bool)> = logits
+            .iter()
+            .zip(labels)
+            .filter(|(logit, _)| !logit.is_nan())
+            .map(|(logit, label)| (logit.clamp(-MAX_LOGIT, MAX_LOGIT), *label))
+            .collect();
+        let positive = rows.iter().filter(|row| row.1).count();
+        if rows.len() < MIN_ROWS || positive == 0 || positive == rows.len() {
+            return shifted(&rows, positive);
+        }
+        let low = 1.0 / ((rows.len() - positive) as f64 + 2.0);
+        let high = (positive as f64 + 1.0) / (positive as f64 + 2.0);
+        let targets: Vec<(f64, f64)> =
+            rows.iter().map(|(x, label)| (*x, if *label { high } else { low })).collect();
+        let start = (positive as f64 + 1.0) / ((rows.len() - positive) as f64 + 1.0);
+        let fitted = newton(&targets, Platt { slope: 0.0, intercept: libm::log(start) }, false);
+        if fitted.slope >= MIN_SLOPE {
+            return fitted;
+        }
+        newton(&targets, Platt { slope: MIN_SLOPE, intercept: fitted.intercept }, true)
+    }
+
+    /// The calibrated probability.
+    pub fn apply(&self, logit: f64) -> f64 {
+        logistic(self.slope * logit + self.intercept)
+    }
+}
+
+/// Slope 1, and the intercept for the shrunken base rate.
+fn shifted(rows: &[(f64, bool)], positive: usize) -> Platt {
+    if rows.is_empty() {
+        return Platt::IDENTITY;
+    }
+    let n = rows.len() as f64;
+    let mean = rows.iter().map(|row| logistic(row.0)).sum::<f64>() / n;
+    let wanted = (positive as f64 + PRIOR_ROWS * mean) / (n + PRIOR_ROWS);
+    let targets: Vec<(f64, f64)> = rows.iter().map(|row| (row.0, wanted)).collect();
+    newton(&targets, Platt::IDENTITY, true)
+}
+
+/// Minimises the cross-entropy of `(logit, target)` rows from `start`; with `fixed`, over the
+/// intercept alone. The loss is convex, so the minimum is the only one.
+fn newton(rows: &[(f64, f64)], start: Platt, fixed: bool) -> Platt {
+    let mut platt = start;
+    let mut loss = cross_entropy(rows, platt);
+    for _ in 0..MAX_STEPS {
+        let d = Derivatives::of(rows, platt);
+        let (slope_gradient, slope_step, intercept_step) = if fixed {
+            (0.0, 0.0, -d.intercept / d.intercept2)
+        } else {
+            let determinant = d.slope2 * d.intercept2 - d.mixed * d.mixed;
+            (
+                d.slope,
+                -(d.intercept2 * d.slope - d.mixed * d.intercept) / determinant,
+                -(d.slope2 * d.intercept - d.mixed * d.slope) / determinant,
+            )
+        };
+        if slope_gradient.abs().max(d.intercept.abs()) < 1e-10 * rows.len() as f64 {
+            break;
+        }
+        let descent = slope_gradient * slope_step + d.intercept * intercept_step;
+        let mut step = 1.0;
+        let next = loop {
+            let candidate = Platt {
+                slope: platt.slope + step * slope_step,
+                intercept: platt.intercept + step * intercept_step,
+            };
+            let value = cross_entropy(rows, candidate);
+            if value <= loss + 1e-4 * step * descent {
+                break Some((candidate, value));
+            }
+            step /= 2.0;
+            if step < 1e-10 {
+                break None;
+            }
+        };
+        match next {
+            Some((candidate, value)) => (platt, loss) = (candidate, value),
+            None => break,
+        }
+    }
+    platt
+}
+
+struct Derivatives {
+    slope: f64,
+    intercept: f64,
+    slope2: f64,
+    mixed: f64,
+    intercept2: f64,
+}
+
+impl Derivatives {
+    fn of(rows: &[(f64, f64)], platt: Platt) -> Self {
+        // The ridge of Lin et al. keeps the Hessian invertible when all logits are equal.
+        let ridge = 1e-12;
+        let mut d = Derivatives {
+            slope: 0.0,
+            intercept: 0.0,
+            slope2: ridge,
+            mixed: 0.0,
+            intercept2: ridge,
+        };
+        for (x, target) in rows {
+            let p = platt.apply(*x);
+            let (error, weight) = (p - target, p * (1.0 - p));
+            d.slope += error * x;
+            d.intercept += error;
+            d.slope2 += weight * x * x;
+            d.mixed += weight * x;
+            d.intercept2 += weight;
+        }
+        d
+    }
+}
+
+fn cross_entropy(rows: &[(f64, f64)], platt: Platt) -> f64 {
+    rows.iter()
+        .map(|(x, target)| {
+            let z = platt.slope * x + platt.intercept;
+            // log(1 + exp(z)) - target z, without overflow.
+            z.max(0.0) + libm::log1p(libm::exp(-z.abs())) - target * z
+        })
+        .sum()
 }

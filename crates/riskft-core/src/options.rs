@@ -203,7 +203,10 @@ impl Options {
             Value::Null => return Ok(Options::default()),
             Value::Object(map) => map,
             other => {
-                return Err(invalid("options must be a JSON object", format!("The value is {other}.")));
+                return Err(invalid(
+                    "options must be a JSON object",
+                    format!("The value is {other}."),
+                ));
             }
         };
         let mut whole = serde_json::to_value(Options::default())
@@ -211,8 +214,9 @@ impl Options {
             .and_then(|v| v.as_object().cloned())
             .unwrap_or_default();
         merge(&mut whole, given, "")?;
-        let options: Options = serde_json::from_value(Value::Object(whole))
-            .map_err(|e| invalid("invalid option value", format!("{}.", capitalised(&e.to_string()))))?;
+        let options: Options = serde_json::from_value(Value::Object(whole)).map_err(|e| {
+            invalid("invalid option value", format!("{}.", capitalised(&e.to_string())))
+        })?;
         options.check()?;
         Ok(options)
     }
@@ -245,7 +249,10 @@ impl Options {
         if (sum - 1.0).abs() > 1e-9 || s.train <= 0.0 || s.validation <= 0.0 {
             return Err(invalid(
                 "invalid split",
-                format!("The shares sum to {sum}, train is {}, validation is {}.", s.train, s.validation),
+                format!(
+                    "The shares sum to {sum}, train is {}, validation is {}.",
+                    s.train, s.validation
+                ),
             )
             .hint("The four shares sum to 1; train and validation are above 0."));
         }
@@ -290,10 +297,13 @@ fn merge(whole: &mut Map<String, Value>, given: &Map<String, Value>, prefix: &st
 }
 
 /// The refusal of an unknown key, with the nearest of the known ones as its hint.
-pub fn unknown_key<'a>(prefix: &str, key: &str, known: impl Iterator<Item = &'a String>) -> Refusal {
-    let nearest = known.max_by(|a, b| {
-        strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key))
-    });
+pub fn unknown_key<'a>(
+    prefix: &str,
+    key: &str,
+    known: impl Iterator<Item = &'a String>,
+) -> Refusal {
+    let nearest =
+        known.max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
     let refusal = invalid("unknown option", format!("There is no option \"{prefix}{key}\"."));
     match nearest {
         Some(nearest) => refusal.hint(format!("Perhaps you meant \"{prefix}{nearest}\".")),

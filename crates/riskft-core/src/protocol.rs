@@ -319,7 +319,9 @@ impl BatchBuilder {
                 (Cell::Int(v), ColumnType::Int) => out.extend_from_slice(&v.to_le_bytes()),
                 (Cell::Float(v), ColumnType::Float) => out.extend_from_slice(&v.to_le_bytes()),
                 (Cell::Date(v), ColumnType::Date) => out.extend_from_slice(&v.to_le_bytes()),
-                (Cell::Timestamp(v), ColumnType::Timestamp) => out.extend_from_slice(&v.to_le_bytes()),
+                (Cell::Timestamp(v), ColumnType::Timestamp) => {
+                    out.extend_from_slice(&v.to_le_bytes())
+                }
                 (Cell::Text(v), ColumnType::Text) => {
                     let v = cut(v, MAX_TEXT);
                     out.extend_from_slice(&(v.len() as u32).to_le_bytes());
@@ -389,7 +391,8 @@ struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8]> {
-        let (head, tail) = self.0.split_at_checked(count).ok_or_else(|| broken("a batch ends early"))?;
+        let (head, tail) =
+            self.0.split_at_checked(count).ok_or_else(|| broken("a batch ends early"))?;
         self.0 = tail;
         Ok(head)
     }

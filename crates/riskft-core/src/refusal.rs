@@ -42,7 +42,12 @@ pub mod code {
 
 impl Refusal {
     pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Refusal { code: code.into(), message: message.into(), detail: String::new(), hint: String::new() }
+        Refusal {
+            code: code.into(),
+            message: message.into(),
+            detail: String::new(),
+            hint: String::new(),
+        }
     }
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
