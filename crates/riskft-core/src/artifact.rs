@@ -1,1 +1,0 @@
-//! The model file: safetensors with a JSON specification.

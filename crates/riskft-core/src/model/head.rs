@@ -1,0 +1,224 @@
+//! The members' tabular networks and text weights, over the version's file.
+
+use super::Specification;
+use crate::artifact::{Artifact, ArtifactError, View};
+use crate::encode::{EncodedRow, MAX_BINS};
+use crate::encoder::{Files, Linear, Rows};
+use crate::gemm::Kernel;
+use crate::math::vector::{self, Activation};
+use crate::math::{blocks, Block, Floats, Lanes, Task};
+use crate::network::NUMBER_WIDTH;
+use crate::quantize::head::tabular_inputs;
+
+/// Floats of one slot of a number's table: the sum so far, and the slope.
+const SLOT: usize = 2 * NUMBER_WIDTH;
+/// Slots of a number's table: bins, the end, and the missing value.
+const SLOTS: usize = MAX_BINS + 2;
+
+pub(super) struct Head {
+    members: Vec<Member>,
+    inputs: usize,
+    hidden: usize,
+    width: usize,
+}
+
+struct Member {
+    numbers: Option<View<f32>>,
+    /// Table, and its row length.
+    categories: Vec<(View<f32>, usize)>,
+    layers: Option<[Linear; 2]>,
+    output: Option<View<f32>>,
+    bias: View<f32>,
+    texts: Vec<(View<f32>, View<f32>)>,
+}
+
+/// Buffers of the head.
+#[derive(Default)]
+pub(super) struct Buffers {
+    inputs: Floats,
+    first: Floats,
+    second: Floats,
+    sums: Floats,
+    rows: Rows,
+}
+
+impl Buffers {
+    pub(super) fn bytes(&self) -> usize {
+        [&self.inputs, &self.first, &self.second, &self.sums].iter().map(|b| b.bytes()).sum()
+    }
+}
+
+impl Head {
+    pub(super) fn find(file: &Artifact, s: &Specification) -> Result<Self, ArtifactError> {
+        let width = s.encoder.as_ref().map_or(0, |encoder| encoder.shape.width);
+        let members = (0..s.members).map(|m| Member::find(file, s, m, width));
+        Ok(Head {
+            members: members.collect::<Result<_, _>>()?,
+            inputs: tabular_inputs(&s.encoding),
+            hidden: s.hidden,
+            width,
+        })
+    }
+
+    pub(super) fn members(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Adds each member's tabular term to `logits`.
+    pub(super) fn tabular(
+        &self,
+        kernel: Kernel,
+        file: &[u8],
+        row: &EncodedRow,
+        buffers: &mut Buffers,
+        logits: &mut [f64],
+    ) {
+        for (member, logit) in self.members.iter().zip(logits) {
+            let bias = member.bias.of(file).first().copied().unwrap_or(0.0);
+            let output = self.hidden_layers(member, kernel, file, row, buffers);
+            *logit += f64::from(output.unwrap_or(0.0)) + f64::from(bias);
+        }
+    }
+
+    /// The output weights' product with the second hidden layer; None without a tabular part.
+    fn hidden_layers(
+        &self,
+        member: &Member,
+        kernel: Kernel,
+        file: &[u8],
+        row: &EncodedRow,
+        b: &mut Buffers,
+    ) -> Option<f32> {
+        let [one, two] = member.layers.as_ref()?;
+        let files = Files { base: file, version: file };
+        let inputs = b.inputs.first(blocks(self.inputs));
+        member.inputs(file, row, inputs.as_flattened_mut());
+        let width = blocks(self.hidden);
+        let (first, second) = (b.first.first(width), b.second.first(width));
+        b.rows.fill(kernel, inputs, inputs.len());
+        b.rows.linear(kernel, one.of(files)?, Activation::Relu, &mut b.sums, first);
+        b.rows.fill(kernel, first, width);
+        b.rows.linear(kernel, two.of(files)?, Activation::Relu, &mut b.sums, second);
+        Some(kernel.run(Dot(second, member.output?.of(file).as_chunks().0)))
+    }
+
+    /// Each member's term of text `f`, from its pooled vector, which is normalised in place.
+    pub(super) fn text(
+        &self,
+        kernel: Kernel,
+        file: &[u8],
+        f: usize,
+        pooled: &mut [Block],
+        terms: &mut [f32],
+    ) {
+        kernel.run(Normalise(pooled, self.width));
+        for (member, term) in self.members.iter().zip(terms) {
+            let Some((weight, bias)) = member.texts.get(f) else { continue };
+            let bias = bias.of(file).first().copied().unwrap_or(0.0);
+            *term = kernel.run(Dot(pooled, weight.of(file).as_chunks().0)) + bias;
+        }
+    }
+}
+
+impl Member {
+    fn find(
+        file: &Artifact,
+        s: &Specification,
+        m: usize,
+        width: usize,
+    ) -> Result<Self, ArtifactError> {
+        let name = |part: &str| format!("member.{m}.{part}");
+        let encoding = &s.encoding;
+        let numbers = match encoding.numbers.len() {
+            0 => None,
+            count => Some(file.finite(&name("numbers"), &[count, SLOTS, 2, NUMBER_WIDTH])?),
+        };
+        let categories = encoding.categories.iter().enumerate().map(|(k, category)| {
+            let shape = [category.codes(), category.dimension()];
+            Ok((file.finite(&name(&format!("category.{k}")), &shape)?, shape[1]))
+        });
+        let texts = (0..encoding.texts.len()).map(|f| {
+            let weight = file.finite(&name(&format!("text.{f}.weight")), &[blocks(width) * 16])?;
+            Ok((weight, file.finite(&name(&format!("text.{f}.bias")), &[1])?))
+        });
+        let inputs = tabular_inputs(encoding);
+        let (layers, output) = if inputs == 0 {
+            (None, None)
+        } else {
+            let one = Linear::find(file, &name("hidden.0"), s.hidden, inputs)?;
+            let two = Linear::find(file, &name("hidden.1"), s.hidden, s.hidden)?;
+            let output = file.finite(&name("output.weight"), &[blocks(s.hidden) * 16])?;
+            (Some([one, two]), Some(output))
+        };
+        Ok(Member {
+            numbers,
+            categories: categories.collect::<Result<_, ArtifactError>>()?,
+            layers,
+            output,
+            bias: file.finite(&name("output.bias"), &[1])?,
+            texts: texts.collect::<Result<_, ArtifactError>>()?,
+        })
+    }
+
+    /// The first layer's inputs: the numbers' vectors, the categories' embeddings, zeros.
+    fn inputs(&self, file: &[u8], row: &EncodedRow, mut out: &mut [f32]) {
+        let numbers = self.numbers.map_or(&[][..], |numbers| numbers.of(file));
+        for (table, z) in numbers.chunks_exact(SLOTS * SLOT).zip(&row.positions) {
+            let Some((h, rest)) = out.split_first_chunk_mut::<NUMBER_WIDTH>() else { return };
+            number(table, *z, h);
+            out = rest;
+        }
+        for ((table, width), code) in self.categories.iter().zip(&row.codes) {
+            let table = table.of(file);
+            let Some((e, rest)) = out.split_at_mut_checked(*width) else { return };
+            // A code that the table lacks counts as unseen.
+            let start = *code as usize * width;
+            let known = table.get(start..start + width).or_else(|| table.get(..*width));
+            match known {
+                Some(known) => e.copy_from_slice(known),
+                None => e.fill(0.0),
+            }
+            out = rest;
+        }
+        out.fill(0.0);
+    }
+}
+
+/// `relu(sum up to the bin + share of the bin * its slope)`.
+#[inline]
+fn number(table: &[f32], z: f32, h: &mut [f32; NUMBER_WIDTH]) {
+    let (slot, share) = if z.is_nan() {
+        (SLOTS - 1, 0.0)
+    } else {
+        let z = z.clamp(0.0, MAX_BINS as f32);
+        (z as usize, z - (z as usize) as f32)
+    };
+    let Some((sum, slope)) = table
+        .get(slot * SLOT..(slot + 1) * SLOT)
+        .and_then(|slot| slot.split_first_chunk::<NUMBER_WIDTH>())
+    else {
+        return h.fill(0.0);
+    };
+    for ((h, sum), slope) in h.iter_mut().zip(sum).zip(slope) {
+        let v = sum + share * slope;
+        *h = if v > 0.0 { v } else { 0.0 };
+    }
+}
+
+struct Dot<'a>(&'a [Block], &'a [Block]);
+impl Task for Dot<'_> {
+    type Output = f32;
+    #[inline(always)]
+    fn run<L: Lanes>(self) -> f32 {
+        vector::dot::<L>(self.0, self.1)
+    }
+}
+
+struct Normalise<'a>(&'a mut [Block], usize);
+impl Task for Normalise<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        vector::normalise::<L>(self.0, self.1, 1e-5);
+    }
+}

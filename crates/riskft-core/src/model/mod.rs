@@ -1,0 +1,161 @@
+//! A loaded version: cells -> probability.
+
+mod cache;
+mod check;
+mod head;
+mod scorer;
+
+use serde::{Deserialize, Serialize};
+
+use crate::artifact::{Artifact, ArtifactError, Storage, View};
+use crate::calibrate::Platt;
+use crate::encode::Encoding;
+use crate::encoder::Encoder;
+use crate::network::EncoderShape;
+use crate::protocol::BlobKind;
+use crate::refusal::{code, Refusal, Result};
+use crate::tokenize::{Layout, Vocabulary};
+
+use head::Head;
+pub use scorer::Scorer;
+
+/// The specification in a version's artifact: all of the version but its tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Specification {
+    /// 1
+    pub format: u32,
+    /// Names the arithmetic that scoring uses, so that a later one leaves old versions' bits alone. 1
+    pub numerics: u32,
+    pub encoding: Encoding,
+    pub members: usize,
+    pub hidden: usize,
+    pub encoder: Option<EncoderReference>,
+    pub calibration: Platt,
+    pub threshold: f64,
+    pub positive_label: String,
+    pub negative_label: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EncoderReference {
+    pub base: String,
+    /// SHA-256 (hex) of the base encoder's artifact; the version's own tensors lie over it.
+    pub digest: String,
+    pub shape: EncoderShape,
+}
+
+/// A version whose every tensor and index was checked once.
+pub struct Model {
+    specification: Specification,
+    version: Storage,
+    head: Head,
+    text: Option<TextPart>,
+    bytes: usize,
+}
+
+struct TextPart {
+    encoder: Encoder,
+    base: Storage,
+    vocabulary: View<u8>,
+    layout: Layout,
+}
+
+impl Model {
+    /// Opens a version over its base encoder, which a version without text does not need.
+    ///
+    /// A damaged or lying file is XX001, one of a later riskft 0A000. Digests are the caller's
+    /// affair: they are checked when a file is stored, not at each opening.
+    pub fn open(version: Storage, base: Option<Storage>) -> Result<Self> {
+        let file = Artifact::open(version.clone())?;
+        if file.kind() != BlobKind::Version {
+            return Err(ArtifactError::Metadata("kind").into());
+        }
+        let specification = read_specification(file.specification())?;
+        check::specification(&specification).map_err(damaged)?;
+        let head = Head::find(&file, &specification)?;
+        let text = match &specification.encoder {
+            Some(reference) => Some(TextPart::open(&file, base, reference)?),
+            None => None,
+        };
+        if text.as_ref().is_some_and(|t| t.layout.tokens() > t.encoder.shape().vocabulary) {
+            return Err(damaged("its vocabulary is larger than its word embeddings".into()));
+        }
+        let bytes = (*version).as_ref().len() + file.specification().len();
+        Ok(Model { specification, version, head, text, bytes })
+    }
+
+    pub fn specification(&self) -> &Specification {
+        &self.specification
+    }
+
+    /// Bytes of the version's file and of its specification in memory. The base encoder is shared
+    /// and not counted; a [`Scorer`] has its own [`Scorer::bytes`].
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The encoder, if the version reads text.
+    pub fn encoder(&self) -> Option<&Encoder> {
+        self.text.as_ref().map(|text| &text.encoder)
+    }
+
+    /// The vocabulary, if the version reads text.
+    pub fn vocabulary(&self) -> Option<Vocabulary<'_>> {
+        self.text.as_ref().map(TextPart::vocabulary)
+    }
+}
+
+impl TextPart {
+    fn open(
+        version: &Artifact,
+        base: Option<Storage>,
+        reference: &EncoderReference,
+    ) -> Result<Self> {
+        let Some(base) = base else {
+            return Err(Refusal::new(code::UNDEFINED_FILE, "base encoder of the model is missing")
+                .detail(format!(
+                    "The model needs \"{}\", digest {}.",
+                    reference.base, reference.digest
+                ))
+                .hint("Restore riskft.blob and riskft.blob_chunk from a backup, or train again."));
+        };
+        let file = Artifact::open(base.clone())?;
+        let encoder = Encoder::open(&file, Some(version), &reference.shape)?;
+        let vocabulary = file.view_any::<u8>("vocabulary")?;
+        let layout = Layout::check(vocabulary.of((*base).as_ref()))
+            .ok_or_else(|| damaged("its vocabulary does not fit its header".into()))?;
+        Ok(TextPart { encoder, base, vocabulary, layout })
+    }
+
+    fn vocabulary(&self) -> Vocabulary<'_> {
+        self.layout.vocabulary(self.vocabulary.of((*self.base).as_ref()))
+    }
+}
+
+/// The parts of a specification that tell whether the rest can be read.
+#[derive(Deserialize)]
+struct Formats {
+    format: u32,
+    numerics: u32,
+}
+
+fn read_specification(json: &str) -> Result<Specification> {
+    let broken =
+        |error: serde_json::Error| damaged(format!("its specification is broken: {error}"));
+    let formats: Formats = serde_json::from_str(json).map_err(broken)?;
+    if formats.format != 1 || formats.numerics != 1 {
+        return Err(Refusal::new(code::NOT_SUPPORTED, "model is of another version of riskft")
+            .detail(format!(
+                "Its format is {} and its numerics {}; this version reads 1 and 1.",
+                formats.format, formats.numerics
+            ))
+            .hint("Update the extension, or train the model again."));
+    }
+    serde_json::from_str(json).map_err(broken)
+}
+
+fn damaged(what: String) -> Refusal {
+    Refusal::new(code::DATA_CORRUPTED, "model file is damaged")
+        .detail(format!("The model file cannot be used: {what}."))
+        .hint("Restore it from a backup, or train the model again.")
+}

@@ -1,0 +1,156 @@
+//! Scores rows one after the other; holds the buffers and the cache of one user of a model.
+
+use std::sync::Arc;
+
+use super::cache::Cache;
+use super::head::Buffers;
+use super::Model;
+use crate::encode::EncodedRow;
+use crate::encoder::Scratch;
+use crate::gemm::Kernel;
+use crate::math::{blocks, logistic, logit, Block};
+use crate::tokenize::Tokenizer;
+
+/// Tokens after which the texts of a row are encoded, so that buffers stay small.
+const BATCH: usize = 64;
+
+/// Scores rows of one model. A row's score depends on the row and the version alone.
+pub struct Scorer {
+    model: Arc<Model>,
+    kernel: Kernel,
+    cache: Cache,
+    tokenizer: Tokenizer,
+    scratch: Scratch,
+    buffers: Buffers,
+    texts: Texts,
+    logits: Vec<f64>,
+}
+
+/// The texts of a row that wait for the encoder.
+#[derive(Default)]
+struct Texts {
+    fields: Vec<usize>,
+    ids: Vec<u32>,
+    ends: Vec<usize>,
+    /// Tokens of one text.
+    tokens: Vec<u32>,
+    pooled: Vec<Block>,
+    /// [texts of the model, members]
+    terms: Vec<f32>,
+}
+
+impl Scorer {
+    /// `cache_bytes` bounds the cache of text values. A kernel that the processor lacks computes
+    /// as the portable one: the bits are the same.
+    pub fn new(model: Arc<Model>, kernel: Kernel, cache_bytes: usize) -> Self {
+        Scorer {
+            logits: vec![0.0; model.head.members()],
+            model,
+            kernel,
+            cache: Cache::new(cache_bytes),
+            tokenizer: Tokenizer::default(),
+            scratch: Scratch::default(),
+            buffers: Buffers::default(),
+            texts: Texts::default(),
+        }
+    }
+
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+    pub fn model_arc(&self) -> Arc<Model> {
+        Arc::clone(&self.model)
+    }
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+    /// Private memory held beside the model: buffers and cache, bytes.
+    pub fn bytes(&self) -> usize {
+        self.cache.bytes() + self.scratch.bytes() + self.buffers.bytes()
+    }
+
+    /// Calibrated probability of the positive class.
+    pub fn score_row(&mut self, row: &EncodedRow) -> f64 {
+        let logit = self.logit_row(row);
+        let platt = self.model.specification.calibration;
+        logistic(platt.slope * logit + platt.intercept)
+    }
+
+    /// Logit of the members' mean probability, before calibration.
+    pub fn logit_row(&mut self, row: &EncodedRow) -> f64 {
+        self.member_logits(row);
+        let sum: f64 = self.logits.iter().map(|l| logistic(*l)).sum();
+        logit(sum / self.logits.len() as f64)
+    }
+
+    /// The members' logits of a row.
+    pub fn member_logits(&mut self, row: &EncodedRow) -> &[f64] {
+        let model = Arc::clone(&self.model);
+        let file = (*model.version).as_ref();
+        self.logits.fill(0.0);
+        model.head.tabular(self.kernel, file, row, &mut self.buffers, &mut self.logits);
+        if !model.specification.encoding.texts.is_empty() {
+            self.add_texts(&model, row);
+        }
+        &self.logits
+    }
+
+    /// Adds the terms of the row's texts, in the texts' order.
+    fn add_texts(&mut self, model: &Model, row: &EncodedRow) {
+        let members = self.logits.len();
+        let inputs = &model.specification.encoding.texts;
+        let Some(vocabulary) = model.vocabulary() else { return };
+        let mut terms = std::mem::take(&mut self.texts.terms);
+        terms.clear();
+        terms.resize(inputs.len() * members, 0.0);
+        for (f, (input, text)) in inputs.iter().zip(&row.texts).enumerate() {
+            if text.is_empty() {
+                continue;
+            }
+            if let Some(known) = self.cache.find(f, text) {
+                terms[f * members..(f + 1) * members].copy_from_slice(known);
+                continue;
+            }
+            let texts = &mut self.texts;
+            self.tokenizer.encode(&vocabulary, text, input.max_tokens, &mut texts.tokens);
+            if !texts.tokens.is_empty() {
+                texts.fields.push(f);
+                texts.ids.extend_from_slice(&texts.tokens);
+                texts.ends.push(texts.ids.len());
+            }
+            if texts.ids.len() >= BATCH {
+                self.encode(model, row, &mut terms);
+            }
+        }
+        self.encode(model, row, &mut terms);
+        for terms in terms.chunks_exact(members) {
+            for (logit, term) in self.logits.iter_mut().zip(terms) {
+                *logit += f64::from(*term);
+            }
+        }
+        self.texts.terms = terms;
+    }
+
+    /// Encodes the waiting texts and stores their terms.
+    fn encode(&mut self, model: &Model, row: &EncodedRow, terms: &mut [f32]) {
+        let Some(encoder) = model.encoder() else { return };
+        let texts = &mut self.texts;
+        if texts.fields.is_empty() {
+            return;
+        }
+        let file = (*model.version).as_ref();
+        let width = blocks(encoder.shape().width);
+        let pooled = encoder.pooled(self.kernel, &texts.ids, &texts.ends, &mut self.scratch);
+        texts.pooled.clear();
+        texts.pooled.extend_from_slice(pooled);
+        let members = self.logits.len();
+        for (f, pooled) in texts.fields.iter().zip(texts.pooled.chunks_exact_mut(width)) {
+            let terms = &mut terms[f * members..(f + 1) * members];
+            model.head.text(self.kernel, file, *f, pooled, terms);
+            self.cache.insert(*f, &row.texts[*f], terms);
+        }
+        texts.fields.clear();
+        texts.ids.clear();
+        texts.ends.clear();
+    }
+}

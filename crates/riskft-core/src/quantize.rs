@@ -1,1 +1,0 @@
-//! Float -> int8, per output channel.

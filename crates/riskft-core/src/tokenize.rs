@@ -1,1 +1,0 @@
-//! Text -> WordPiece ids over a memory-mapped vocabulary.

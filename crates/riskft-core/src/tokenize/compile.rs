@@ -1,0 +1,121 @@
+//! Token list -> flat vocabulary.
+
+use serde_json::Value;
+
+use super::vocabulary::{extend, flags, seed, slot, CONTINUING, HEADER, MAGIC};
+use super::Normaliser;
+use crate::refusal::{code, Refusal, Result};
+
+/// Most tokens of a vocabulary; multilingual WordPiece ones have about 500,000.
+const MAX_TOKENS: usize = 1 << 20;
+
+/// The flat vocabulary of a WordPiece token list, in id order (as in BERT's vocab.txt).
+/// Of a token listed twice, the later id counts. `[UNK]`, `[CLS]` and `[SEP]` must be in the list.
+pub fn compile(tokens: &[&str], normaliser: Normaliser, max_characters: usize) -> Result<Vec<u8>> {
+    if tokens.len() > MAX_TOKENS || !(1..=1024).contains(&max_characters) {
+        return Err(unsupported(format!("It has {} tokens.", tokens.len())));
+    }
+    let special = |name: &str| {
+        let id = tokens.iter().rposition(|token| *token == name);
+        id.map(|id| id as u32).ok_or_else(|| unsupported(format!("It lacks the token {name}.")))
+    };
+    let slots = hash_table(tokens);
+    let text: usize = tokens.iter().map(|token| token.len()).sum();
+    let max_piece = tokens.iter().map(|token| token.len()).max().unwrap_or(0);
+    let header = [
+        flags(normaliser),
+        tokens.len() as u32,
+        slots.len() as u32,
+        special("[UNK]")?,
+        special("[CLS]")?,
+        special("[SEP]")?,
+        max_characters as u32,
+        max_piece as u32,
+        text as u32,
+    ];
+    let mut ends = Vec::with_capacity(tokens.len());
+    let mut end = 0u32;
+    for token in tokens {
+        end += token.len() as u32;
+        ends.push(end);
+    }
+    let mut out = Vec::with_capacity(HEADER + 4 * (ends.len() + slots.len()) + text);
+    out.extend_from_slice(&MAGIC);
+    for field in header.iter().chain(&ends).chain(&slots) {
+        out.extend_from_slice(&field.to_le_bytes());
+    }
+    for token in tokens {
+        out.extend_from_slice(token.as_bytes());
+    }
+    Ok(out)
+}
+
+/// At most half full.
+fn hash_table(tokens: &[&str]) -> Vec<u32> {
+    let mut slots = vec![0u32; (2 * tokens.len() + 1).next_power_of_two()];
+    let mask = slots.len() - 1;
+    for (id, token) in tokens.iter().enumerate() {
+        let hash = match token.as_bytes().strip_prefix(CONTINUING) {
+            Some(piece) if !piece.is_empty() => extend(seed(true), piece),
+            _ => extend(seed(false), token.as_bytes()),
+        };
+        let mut at = slot(hash) & mask;
+        while slots[at] != 0 && tokens[slots[at] as usize - 1] != *token {
+            at = (at + 1) & mask;
+        }
+        slots[at] = id as u32 + 1;
+    }
+    slots
+}
+
+/// The flat vocabulary of a `tokenizer.json` (Hugging Face), if it is a BERT WordPiece one.
+/// Padding and truncation in it are ignored.
+pub fn compile_tokenizer_json(json: &[u8]) -> Result<Vec<u8>> {
+    let json: Value = serde_json::from_slice(json)
+        .map_err(|error| unsupported(format!("The tokenizer.json cannot be parsed: {error}.")))?;
+    demand(&json["model"]["type"], "WordPiece", "model")?;
+    demand(&json["model"]["continuing_subword_prefix"], "##", "continuing prefix")?;
+    demand(&json["model"]["unk_token"], "[UNK]", "unknown token")?;
+    demand(&json["normalizer"]["type"], "BertNormalizer", "normalizer")?;
+    demand(&json["pre_tokenizer"]["type"], "BertPreTokenizer", "pre_tokenizer")?;
+    let flag = |name: &str| json["normalizer"][name].as_bool();
+    let lowercase = flag("lowercase").unwrap_or(true);
+    let normaliser = Normaliser {
+        clean: flag("clean_text").unwrap_or(true),
+        ideographs: flag("handle_chinese_chars").unwrap_or(true),
+        strip_accents: flag("strip_accents").unwrap_or(lowercase),
+        lowercase,
+    };
+    let characters = json["model"]["max_input_chars_per_word"].as_u64().unwrap_or(100);
+    let tokens = tokens_by_id(&json["model"]["vocab"])?;
+    compile(&tokens, normaliser, usize::try_from(characters).unwrap_or(usize::MAX))
+}
+
+fn tokens_by_id(vocab: &Value) -> Result<Vec<&str>> {
+    let vocab = vocab
+        .as_object()
+        .filter(|vocab| vocab.len() <= MAX_TOKENS)
+        .ok_or_else(|| unsupported("It has no vocabulary of a size that is read.".to_owned()))?;
+    let mut tokens: Vec<Option<&str>> = vec![None; vocab.len()];
+    for (token, id) in vocab {
+        let slot = id.as_u64().and_then(|id| tokens.get_mut(usize::try_from(id).ok()?));
+        match slot {
+            Some(slot) if slot.is_none() => *slot = Some(token),
+            _ => return Err(unsupported(format!("The token \"{token}\" has the id {id}."))),
+        }
+    }
+    Ok(tokens.into_iter().flatten().collect())
+}
+
+fn demand(value: &Value, wanted: &str, what: &str) -> Result<()> {
+    if value.as_str() == Some(wanted) {
+        return Ok(());
+    }
+    Err(unsupported(format!("Its {what} is {value}, not \"{wanted}\".")))
+}
+
+fn unsupported(detail: String) -> Refusal {
+    Refusal::new(code::NOT_SUPPORTED, "tokenizer of the base model is not supported")
+        .detail(detail)
+        .hint("Use a base model with BERT's WordPiece tokenizer.")
+}
