@@ -2,6 +2,18 @@
 -- people and BI tools read the views (sql/views.sql). Owners are stored by name, not as
 -- regrole, so that a dump restores where a role is missing.
 
+DO $$
+BEGIN
+    IF pg_catalog.current_setting('server_encoding') OPERATOR(pg_catalog.<>) 'UTF8' THEN
+        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+            MESSAGE = 'riskft needs a database in UTF8',
+            DETAIL = 'The encoding of this database is '
+                OPERATOR(pg_catalog.||) pg_catalog.current_setting('server_encoding')
+                OPERATOR(pg_catalog.||) '.',
+            HINT = 'Create a database with ENCODING ''UTF8'' TEMPLATE template0.';
+    END IF;
+END $$;
+
 CREATE SCHEMA riskft;
 COMMENT ON SCHEMA riskft IS 'Models, versions, runs and figures of the riskft extension';
 

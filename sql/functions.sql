@@ -30,11 +30,11 @@ COMMENT ON FUNCTION riskft_evaluate IS
     'Figures of a model on the labelled rows of a table, view or SELECT';
 
 CREATE FUNCTION riskft_deploy(model text, version integer) RETURNS void
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_deploy_wrapper';
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_deploy_wrapper';
 COMMENT ON FUNCTION riskft_deploy(text, integer) IS
     'Let the bare model name mean this version from the next statement on';
 
 CREATE FUNCTION riskft_drop(model text) RETURNS void
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_drop_wrapper';
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_drop_wrapper';
 COMMENT ON FUNCTION riskft_drop(text) IS
     'Drop a model with all its versions; its runs stay in the ledger';

@@ -15,10 +15,19 @@ fn require_model(model: &str) -> Result<()> {
 }
 
 #[pg_extern(sql = false)]
-fn riskft_deploy(model: &str, version: i32) {
+fn riskft_deploy(model: Option<&str>, version: Option<i32>) {
     // SAFETY: raises 25006 in a read-only transaction.
     unsafe { pg_sys::PreventCommandIfReadOnly(c"riskft_deploy()".as_ptr()) };
-    or_raise(deploy(model, version));
+    or_raise(given("model", model).and_then(|m| deploy(m, given("version", version)?)));
+}
+
+/// The argument, or its refusal where it is NULL.
+fn given<T>(name: &str, value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| {
+        Refusal::new(code::NULL_NOT_ALLOWED, format!("{name} must not be null"))
+            .detail(format!("Argument \"{name}\" is null."))
+            .hint("The view riskft.versions lists your models and their versions.")
+    })
 }
 
 fn deploy(model: &str, version: i32) -> Result<()> {
@@ -44,10 +53,10 @@ fn deploy(model: &str, version: i32) -> Result<()> {
 }
 
 #[pg_extern(sql = false)]
-fn riskft_drop(model: &str) {
+fn riskft_drop(model: Option<&str>) {
     // SAFETY: raises 25006 in a read-only transaction.
     unsafe { pg_sys::PreventCommandIfReadOnly(c"riskft_drop()".as_ptr()) };
-    or_raise(drop_model(model));
+    or_raise(given("model", model).and_then(drop_model));
 }
 
 /// Removes the model, its versions, and the files that no other version uses.
