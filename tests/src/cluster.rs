@@ -182,11 +182,11 @@ impl Drop for Cluster {
     }
 }
 
-/// Durability is of no use to a throw-away cluster; the port only names the socket.
+/// A throw-away cluster need not outlive the machine, but must recover from a crash of its own:
+/// commits stay synchronous. The port only names the socket.
 const SETTINGS: &[(&str, &str)] = &[
     ("listen_addresses", ""),
     ("fsync", "off"),
-    ("synchronous_commit", "off"),
     ("full_page_writes", "off"),
     ("max_connections", "40"),
     ("max_parallel_workers", "4"),

@@ -34,6 +34,7 @@ impl<'a> Database<'a> {
         let mut superuser = database.superuser();
         superuser.run("CREATE EXTENSION riskft");
         superuser.run("GRANT CREATE ON SCHEMA public TO analyst");
+        superuser.run(&format!("GRANT CREATE ON DATABASE {} TO analyst", database.name));
         database
     }
 

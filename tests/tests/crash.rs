@@ -31,7 +31,7 @@ fn nothing_is_stored(database: &Database) {
 fn training_works(database: &Database) {
     database.analyst().run(
         "CALL riskft_train('after', 'SELECT employees, state, defaulted FROM loans', 'defaulted',
-             method => 'none', options => '{\"head_epochs\": 2, \"members\": 1, \"hidden\": 16}')",
+             method => 'none', options => '{\"head_epochs\": 2, \"members\": 1, \"hidden\": 16, \"gate\": {\"auc_loss\": 1, \"flips\": 1}}')",
     );
 }
 

@@ -12,7 +12,7 @@ fn database() -> &'static Database<'static> {
         fixture::loans(&database, 1_000);
         database.analyst().run(
             "CALL riskft_train('m', 'SELECT employees, approved_gross, state, defaulted FROM loans',
-                 'defaulted', method => 'none', options => '{\"head_epochs\": 5, \"hidden\": 32}')",
+                 'defaulted', method => 'none', options => '{\"head_epochs\": 5, \"hidden\": 32, \"gate\": {\"auc_loss\": 1, \"flips\": 1}}')",
         );
         database
     })

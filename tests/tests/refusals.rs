@@ -106,7 +106,7 @@ fn a_bad_score_is_refused() {
     let mut analyst = database.analyst();
     analyst.run(
         "CALL riskft_train('m', 'SELECT employees, state, defaulted FROM loans', 'defaulted',
-             method => 'none', options => '{\"head_epochs\": 2, \"members\": 1, \"hidden\": 16}')",
+             method => 'none', options => '{\"head_epochs\": 2, \"members\": 1, \"hidden\": 16, \"gate\": {\"auc_loss\": 1, \"flips\": 1}}')",
     );
     for (sql, code) in [
         ("SELECT risk_score('none', l) FROM loans l", "42704"),

@@ -13,7 +13,7 @@ fn scored() -> &'static Database<'static> {
         let mut analyst = database.analyst();
         analyst.run(
             "CALL riskft_train('m', 'loans', 'defaulted', exclude => '{loan_id,disbursed}',
-                 method => 'none', options => '{\"head_epochs\": 5, \"hidden\": 32}');
+                 method => 'none', options => '{\"head_epochs\": 5, \"hidden\": 32, \"gate\": {\"auc_loss\": 1, \"flips\": 1}}');
              CREATE TABLE kept AS SELECT loan_id, risk_score('m', l) AS risk FROM loans l",
         );
         database
@@ -169,7 +169,7 @@ fn layouts_do_not_matter() {
          CREATE TABLE p2 PARTITION OF p FOR VALUES IN (false);
          INSERT INTO p SELECT employees, approved_gross, state, defaulted, loan_id FROM loans;
          CALL riskft_train('p', 'p', 'y', exclude => '{id}', method => 'none',
-             options => '{\"head_epochs\": 3, \"hidden\": 16}');
+             options => '{\"head_epochs\": 3, \"hidden\": 16, \"gate\": {\"auc_loss\": 1, \"flips\": 1}}');
          CREATE TABLE twin AS SELECT * FROM p;
          CREATE TABLE kept AS SELECT id AS loan_id, risk_score('p', t) AS risk FROM twin t",
     );
@@ -247,7 +247,7 @@ fn a_prepared_statement_follows_the_deployed_version() {
         session.run(&format!(
             "CALL riskft_train('m', 'SELECT employees, state, approved_gross, defaulted FROM loans',
                  'defaulted', method => 'none', options =>
-                 '{{\"head_epochs\": 3, \"hidden\": 16, \"seed\": {seed}, \"deploy\": \"always\"}}')"
+                 '{{\"head_epochs\": 3, \"hidden\": 16, \"gate\": {{\"auc_loss\": 1, \"flips\": 1}}, \"seed\": {seed}, \"deploy\": \"always\"}}')"
         ));
     };
     train(&mut b, 1);
@@ -276,7 +276,7 @@ fn scores_survive_restart_and_return() {
     let cluster = riskft_tests::Cluster::start();
     let database = Database::within(&cluster);
     fixture::loans(&database, 500);
-    let options = "method => 'none', options => '{\"head_epochs\": 3, \"hidden\": 16, \"deploy\": \"always\"}'";
+    let options = "method => 'none', options => '{\"head_epochs\": 3, \"hidden\": 16, \"gate\": {\"auc_loss\": 1, \"flips\": 1}, \"deploy\": \"always\"}'";
     let call = format!(
         "CALL riskft_train('m', 'loans', 'defaulted', exclude => '{{loan_id}}', {options})"
     );
@@ -301,7 +301,7 @@ fn a_damaged_model_is_refused() {
     let mut analyst = database.analyst();
     analyst.run(
         "CALL riskft_train('m', 'SELECT employees, state, defaulted FROM loans', 'defaulted',
-             method => 'none', options => '{\"head_epochs\": 2, \"members\": 1, \"hidden\": 16}')",
+             method => 'none', options => '{\"head_epochs\": 2, \"members\": 1, \"hidden\": 16, \"gate\": {\"auc_loss\": 1, \"flips\": 1}}')",
     );
     let score = "SELECT risk_score('m', l) FROM loans l LIMIT 1";
     let mut superuser = database.superuser();

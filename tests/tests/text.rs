@@ -152,7 +152,8 @@ fn narratives_are_trained_on() {
     analyst.run(
         "CALL riskft_train('fees', 'complaints', 'fee_issue',
              exclude => '{complaint_id,issue,sub_issue,relief}',
-             options => '{\"epochs\": 0, \"head_epochs\": 10, \"hidden\": 32, \"max_tokens\": 64}')",
+             options => '{\"epochs\": 0, \"head_epochs\": 10, \"hidden\": 32, \"max_tokens\": 64,
+                 \"gate\": {\"auc_loss\": 1, \"flips\": 1}}')",
     );
     let role: String = analyst.value(
         "SELECT role FROM riskft.features WHERE model = 'fees' AND column_name = 'narrative'",

@@ -2,9 +2,10 @@
 
 use riskft_tests::{fails, fixture, refuses, Database, Session};
 
-/// Short trainings: the tests ask whether things are right, not how good they get.
-const QUICK: &str =
-    r#"method => 'none', options => '{"head_epochs": 6, "members": 2, "hidden": 32}'"#;
+/// Short trainings: the tests ask whether things are right, not how good they get. The parts of the
+/// gate that count rows are wide, for one row in a hundred is more than they allow.
+const QUICK: &str = r#"method => 'none', options => '{"head_epochs": 6, "members": 2, "hidden": 32,
+    "gate": {"auc_loss": 1, "flips": 1}}'"#;
 
 fn train(session: &mut Session, model: &str, relation: &str, more: &str) -> i32 {
     let sql = format!("CALL riskft_train($1, $2, 'defaulted', {more}{QUICK})");
@@ -97,10 +98,24 @@ fn the_reported_auc_is_the_auc_of_the_scores() {
     }
 }
 
+/// A table of a few hundred rows, as anyone tries first, passes the gate as it is by default.
+#[test]
+fn small_tables_pass_the_default_gate() {
+    let (_database, mut analyst) = loans(600);
+    for seed in 1..=4 {
+        analyst.run(&format!(
+            "CALL riskft_train('small', 'loans', 'defaulted', exclude => '{{loan_id}}', method => 'none',
+                 options => '{{\"seed\": {seed}, \"deploy\": \"always\"}}')"
+        ));
+    }
+    let passed: i64 = analyst.value("SELECT count(*) FROM riskft.gates WHERE passed");
+    assert_eq!(passed, 4);
+}
+
 /// F05: a table sorted by its target, and the same with its columns in another order.
 #[test]
 fn neither_row_order_nor_column_order_matters() {
-    let (_database, mut analyst) = loans(2_000);
+    let (_database, mut analyst) = loans(8_000);
     analyst.run(
         "CREATE TABLE sorted AS
              SELECT employees, defaulted, state, approved_gross, naics, new_business
@@ -139,24 +154,25 @@ fn neither_row_order_nor_column_order_matters() {
 fn rows_without_a_label_leave_the_training() {
     let (_database, mut analyst) = loans(1_000);
     analyst.run(
-        "CREATE TABLE some AS SELECT employees, approved_gross, state,
+        "CREATE TABLE partly AS SELECT employees, approved_gross, state,
              CASE WHEN row_number() OVER (ORDER BY loan_id) > 100 THEN defaulted END AS defaulted
          FROM loans",
     );
-    train(&mut analyst, "some", "some", "");
+    train(&mut analyst, "partly", "partly", "");
     let told = analyst.notices().iter().any(|n| n.message.contains("100"));
     assert!(told, "no NOTICE counts the unlabelled rows");
-    train(&mut analyst, "labelled", "SELECT * FROM some WHERE defaulted IS NOT NULL", "");
+    train(&mut analyst, "labelled", "SELECT * FROM partly WHERE defaulted IS NOT NULL", "");
     let parts: i64 = analyst.value(
         "SELECT rows_train + rows_validation + rows_calibration + rows_test
-         FROM riskft.runs WHERE model = 'some'",
+         FROM riskft.runs WHERE model = 'partly'",
     );
     assert_eq!(parts, 900);
     let unlabelled: i64 =
-        analyst.value("SELECT rows_unlabelled FROM riskft.runs WHERE model = 'some'");
+        analyst.value("SELECT rows_unlabelled FROM riskft.runs WHERE model = 'partly'");
     assert_eq!(unlabelled, 100);
-    let apart: f64 = analyst
-        .value("SELECT max(abs(risk_score('some', s) - risk_score('labelled', s))) FROM some s");
+    let apart: f64 = analyst.value(
+        "SELECT max(abs(risk_score('partly', s) - risk_score('labelled', s))) FROM partly s",
+    );
     assert!(apart < 1e-6, "{apart}");
 }
 
@@ -195,7 +211,7 @@ fn versions_are_pinned_switched_and_dropped() {
     train(&mut analyst, "m", "loans", "exclude => '{loan_id}', ");
     let kept: Vec<f64> = analyst.values(deployed);
     let sql = "CALL riskft_train('m', 'loans', 'defaulted', method => 'none',
-                   options => '{\"head_epochs\": 3, \"hidden\": 16, \"seed\": 5, \"deploy\": \"always\"}')";
+                   options => '{\"head_epochs\": 3, \"hidden\": 16, \"gate\": {\"auc_loss\": 1, \"flips\": 1}, \"seed\": 5, \"deploy\": \"always\"}')";
     let version: i32 = analyst.query_one(sql, &[]).unwrap().get("version");
     assert_eq!(version, 2);
     let switched: Vec<f64> = analyst.values(deployed);
@@ -283,7 +299,7 @@ fn rights_hold() {
     analyst.run(&format!(
         "GRANT SELECT ON loans TO low_{n};
          ALTER TABLE loans ENABLE ROW LEVEL SECURITY;
-         CREATE POLICY some ON loans FOR SELECT TO low_{n} USING (loan_id % 2 = 0);",
+         CREATE POLICY half ON loans FOR SELECT TO low_{n} USING (loan_id % 2 = 0);",
         n = database.name()
     ));
     train(&mut analyst, "m", "loans", "");
