@@ -56,7 +56,12 @@ fn columns(names: &csv::StringRecord, types: &[String]) -> Result<Vec<SourceColu
     let column = |name: &str| {
         let declared = given(name).unwrap_or("text");
         let column_type = serde_json::from_value(Value::from(declared))?;
-        Ok(SourceColumn { name: name.into(), column_type, hint: TypeHint::None, declared: declared.into() })
+        Ok(SourceColumn {
+            name: name.into(),
+            column_type,
+            hint: TypeHint::None,
+            declared: declared.into(),
+        })
     };
     names.iter().map(column).collect()
 }

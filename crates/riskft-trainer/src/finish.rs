@@ -10,6 +10,7 @@ use riskft_core::math::logit;
 use riskft_core::metrics;
 use riskft_core::model::{EncoderReference, Model, Specification};
 use riskft_core::network::{FloatNetwork, TensorMap};
+use riskft_core::options::Gate;
 use riskft_core::protocol::{
     BlobHeader, BlobKind, GateReport, IncumbentReport, JobHeader, PartMetric,
 };
@@ -78,7 +79,8 @@ impl Trained<'_> {
     pub fn quantize(&self) -> Result<Quantized> {
         let (encoder, reference) = match self.base {
             Some(base) => {
-                let bytes = quantize::base_encoder(&base.shape, &base.tensors, base.words.compiled())?;
+                let bytes =
+                    quantize::base_encoder(&base.shape, &base.tensors, base.words.compiled())?;
                 let reference = EncoderReference {
                     base: base.name.clone(),
                     digest: digest(&bytes),
@@ -101,7 +103,8 @@ impl Trained<'_> {
             negative_label: self.prepared.negative_label.clone(),
         };
         let network = fold::network(self.head);
-        let overlay = self.base.map_or_else(TensorMap::new, |base| self.tuning.merged(&base.tensors));
+        let overlay =
+            self.base.map_or_else(TensorMap::new, |base| self.tuning.merged(&base.tensors));
         let version = quantize::version(&specification, &network, &overlay)?;
         let model = scoring::open(version, encoder.clone())?;
         Ok(Quantized { encoder, specification, network, overlay, model })
@@ -117,9 +120,9 @@ impl Trained<'_> {
         incumbent: Option<Result<Arc<Model>>>,
     ) -> Result<Published> {
         let judged = self.judge(&quantized)?;
-        let gate = self.gate(&quantized, &judged)?;
+        let (gate, limits) = self.gate(&quantized, &judged)?;
         if !gate.passed {
-            return Err(gate::refusal(&gate, &self.job.options.gate));
+            return Err(gate::refusal(&gate, &limits));
         }
         let incumbent = incumbent.map(|model| {
             let test = judged.of(Part::Test);
@@ -148,12 +151,16 @@ impl Trained<'_> {
         for part in [Part::Validation, Part::Calibration, Part::Test] {
             places.push((part, self.rows.part(part).to_vec()));
         }
-        let source: Vec<u32> =
-            places.iter().flat_map(|(_, rows)| rows).map(|r| self.rows.source[*r as usize]).collect();
+        let source: Vec<u32> = places
+            .iter()
+            .flat_map(|(_, rows)| rows)
+            .map(|r| self.rows.source[*r as usize])
+            .collect();
         let reader = Reader::new(self.dataset, self.encoding)?;
         let model = &quantized.model;
         let mut logits =
-            scoring::logits(model, &reader, &source, self.compute.threads, self.reporter)?.into_iter();
+            scoring::logits(model, &reader, &source, self.compute.threads, self.reporter)?
+                .into_iter();
         let mut source = source.into_iter();
         let mut parts: Vec<Judgement> = places
             .into_iter()
@@ -193,9 +200,10 @@ impl Trained<'_> {
         }
     }
 
-    fn gate(&self, quantized: &Quantized, judged: &Judged) -> Result<GateReport> {
+    fn gate(&self, quantized: &Quantized, judged: &Judged) -> Result<(GateReport, Gate)> {
         let test = judged.of(Part::Test);
-        if test.labels.len() < gate::MIN_ROWS || metrics::auc(&test.scores, &test.labels).is_none() {
+        if test.labels.len() < gate::MIN_ROWS || metrics::auc(&test.scores, &test.labels).is_none()
+        {
             self.reporter.notice(format!(
                 "the test part has {} rows or one class only; the int8 model is judged by its score changes alone",
                 test.labels.len()
@@ -252,9 +260,12 @@ impl Trained<'_> {
         let platt = model.specification().calibration;
         for (logit, score) in logits.iter().zip(&test.scores) {
             if platt.apply(*logit).to_bits() != score.to_bits() {
-                return Err(Refusal::new(code::EXTERNAL_ROUTINE, "the finished model scores differently")
-                    .detail(format!("A test row has {} and had {score}.", platt.apply(*logit)))
-                    .hint("Nothing was stored; report this."));
+                return Err(Refusal::new(
+                    code::EXTERNAL_ROUTINE,
+                    "the finished model scores differently",
+                )
+                .detail(format!("A test row has {} and had {score}.", platt.apply(*logit)))
+                .hint("Nothing was stored; report this."));
             }
         }
         Ok(())
@@ -263,7 +274,11 @@ impl Trained<'_> {
     /// Float head and tuning, for later updates.
     fn training_file(&self) -> Vec<u8> {
         let tuning = self.tuning.tensors();
-        let head = self.head.named().into_iter().map(|(name, t)| (format!("head.{name}"), to_float_tensor(t)));
+        let head = self
+            .head
+            .named()
+            .into_iter()
+            .map(|(name, t)| (format!("head.{name}"), to_float_tensor(t)));
         let tensors: TensorSet = tuning
             .into_iter()
             .map(|(name, tensor)| (format!("encoder.{name}"), tensor))

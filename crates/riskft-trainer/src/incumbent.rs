@@ -25,7 +25,11 @@ pub struct Contest<'a> {
 
 /// Scores the deployed version; what prevents it is said in the report, for it must not prevent
 /// the new version.
-pub fn compare(model: Result<Arc<Model>>, contest: &Contest<'_>, reporter: &Reporter) -> IncumbentReport {
+pub fn compare(
+    model: Result<Arc<Model>>,
+    contest: &Contest<'_>,
+    reporter: &Reporter,
+) -> IncumbentReport {
     let why_not = |why: String| IncumbentReport { why_not: why, ..IncumbentReport::default() };
     let model = match model {
         Ok(model) => model,
@@ -35,7 +39,8 @@ pub fn compare(model: Result<Arc<Model>>, contest: &Contest<'_>, reporter: &Repo
     if specification.positive_label != contest.positive_label {
         return why_not(format!("its positive label is \"{}\"", specification.positive_label));
     }
-    let gone = specification.encoding.columns.iter().find(|c| contest.dataset.column(&c.name).is_none());
+    let gone =
+        specification.encoding.columns.iter().find(|c| contest.dataset.column(&c.name).is_none());
     if let Some(column) = gone {
         return why_not(format!("its column \"{}\" is gone", column.name));
     }

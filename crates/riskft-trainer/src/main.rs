@@ -106,7 +106,10 @@ fn print_figures(outcome: &Outcome) {
         let Some(value) = metric.value else { continue };
         match metric.ci_low.zip(metric.ci_high) {
             Some((low, high)) => {
-                println!("{:12} {:18} {value:.4} ({low:.4} to {high:.4})", part.part, metric.metric);
+                println!(
+                    "{:12} {:18} {value:.4} ({low:.4} to {high:.4})",
+                    part.part, metric.metric
+                );
             }
             None => println!("{:12} {:18} {value:.4}", part.part, metric.metric),
         }
@@ -133,7 +136,12 @@ fn check() {
     println!("cuda library   {}", if cuda { "loaded" } else { "not there" });
     println!("bf16 products  {}", if device::cpu_multiplies_bf16() { "yes" } else { "no" });
     match contain(|| Compute::choose(&riskft_core::options::Options::default())) {
-        Ok(compute) => println!("device         {}, {} threads, {}", compute.name, compute.threads, compute.precision()),
+        Ok(compute) => println!(
+            "device         {}, {} threads, {}",
+            compute.name,
+            compute.threads,
+            compute.precision()
+        ),
         Err(refusal) => {
             println!("device         none: {}", refusal.message);
             exit(EXIT_REFUSED);

@@ -158,7 +158,12 @@ fn read_rows(
     let mut rows = Rows::read(&reader, &prepared.labels, &prepared.parts, &mut collector, |done| {
         if done % 4096 == 0 {
             let done = done as u64;
-            reporter.progress(Progress { phase: "encode".into(), done, total, ..Progress::default() });
+            reporter.progress(Progress {
+                phase: "encode".into(),
+                done,
+                total,
+                ..Progress::default()
+            });
         }
     });
     let Some(base) = base else { return Ok((rows, Texts::default())) };
@@ -247,7 +252,12 @@ impl Run<'_> {
             && fits(self.texts, base.shape.width, compute.kind);
         let frozen = encode(&bert, self.texts, split, keep, compute.device, |done| {
             let done = done as u64;
-            self.reporter.progress(Progress { phase: "encode".into(), done, total, ..Progress::default() });
+            self.reporter.progress(Progress {
+                phase: "encode".into(),
+                done,
+                total,
+                ..Progress::default()
+            });
         });
         Ok((bert, frozen))
     }
@@ -284,8 +294,15 @@ impl Run<'_> {
             lower: lower.as_ref(),
             device: compute.device,
         };
-        let report =
-            tune(&tuned, head, self.rows, &reached.scores, header.method, &header.options, self.reporter)?;
+        let report = tune(
+            &tuned,
+            head,
+            self.rows,
+            &reached.scores,
+            header.method,
+            &header.options,
+            self.reporter,
+        )?;
         self.tell(&report, reached, ledger);
         if report.is_kept() {
             return Ok(tuning);

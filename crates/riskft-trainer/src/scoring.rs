@@ -53,7 +53,8 @@ pub fn logits(
         }
         workers.into_iter().map(|worker| worker.join().ok()).collect::<Option<Vec<_>>>()
     });
-    let parts = parts.ok_or_else(|| Refusal::new(code::EXTERNAL_ROUTINE, "scoring the rows failed"))?;
+    let parts =
+        parts.ok_or_else(|| Refusal::new(code::EXTERNAL_ROUTINE, "scoring the rows failed"))?;
     let mut logits = vec![f64::NAN; rows.len()];
     for (place, logit) in parts.into_iter().flatten() {
         logits[place] = logit;

@@ -119,7 +119,10 @@ mod tests {
     fn texts_become_ids_within_their_limit() {
         let words = words(&file("##s"), &file("##s"));
         let texts = texts(&["LOANS", "loan loan loan", " \u{1} ", "[SEP]"]);
-        assert_eq!(words.encode(&texts), [vec![1, 3, 4, 2], vec![1, 3, 3, 2], vec![], vec![1, 0, 0, 2]]);
+        assert_eq!(
+            words.encode(&texts),
+            [vec![1, 3, 4, 2], vec![1, 3, 3, 2], vec![], vec![1, 0, 0, 2]]
+        );
         assert_eq!(words.check(&texts), Ok(()));
     }
 
