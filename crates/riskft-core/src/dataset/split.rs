@@ -12,7 +12,7 @@ use super::Part;
 use crate::options::SplitShares;
 use crate::refusal::{code, Refusal, Result};
 
-/// Share of the labelled rows (and [`COMMON_ROWS`]) above which a row counts as common.
+/// Share of the labelled rows above which a row's copies count as common; up to five never do.
 pub const COMMON: f64 = 0.02;
 const COMMON_ROWS: usize = 5;
 
