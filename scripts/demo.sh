@@ -30,7 +30,7 @@ start() {
     create_cluster
     load
     say "training and scoring as role analyst"
-    run_psql analyst -q -f "$root/tests/sql/demo.sql"
+    run_psql analyst -q <"$root/tests/sql/demo.sql"
     say "the demo stays up; end it with: make demo-stop"
     say "open it with:  make psql"
     say "or:            psql $(url)"
