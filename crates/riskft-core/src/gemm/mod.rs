@@ -113,6 +113,10 @@ pub fn compensation(packed: &[i8], outputs: usize, inputs: usize) -> Vec<i32> {
 #[derive(Clone, Copy)]
 pub struct Weights<'a> {
     packed: &'a [i8],
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "for kernels that add 128")
+    )]
     compensation: &'a [i32],
     /// Blocks of sixteen outputs.
     blocks: usize,

@@ -7,7 +7,7 @@
 //! Vectors are whole blocks of sixteen; rows that are shorter are filled up with zeros. Sums run
 //! over the blocks in order, lane by lane, and end in one fixed tree. Every operation is rounded
 //! by itself (IEEE 754, to nearest even): Rust neither contracts nor reorders, so the
-//! instantiations of a [`Task`] for different instruction sets agree to the bit.
+//! instantiations of a `Task` for different instruction sets agree to the bit.
 
 mod lanes;
 #[cfg(test)]

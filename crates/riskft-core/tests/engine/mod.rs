@@ -1,6 +1,8 @@
 //! What the engine's tests share: golden files, the base model's folder.
 #![allow(dead_code)]
 
+pub mod version;
+
 use std::path::PathBuf;
 
 use riskft_core::tokenize::{self, Normaliser};

@@ -1,0 +1,165 @@
+//! Networks that cannot be quantized, and files that are damaged or lie: refused, never a panic.
+
+mod engine;
+
+use std::sync::Arc;
+
+use engine::version::{network, rows, tiny, TEXTS};
+use engine::{tiny_vocabulary, Random};
+use riskft_core::artifact;
+use riskft_core::gemm::Kernel;
+use riskft_core::model::{Model, Scorer, Specification};
+use riskft_core::network::{FloatNetwork, FloatTensor, TensorMap};
+use riskft_core::quantize;
+
+#[test]
+fn what_cannot_be_quantized_is_refused() {
+    let tiny = tiny();
+    let (specification, float) = network(&tiny, TEXTS, tiny.shape.clone());
+    let refuse = |change: &dyn Fn(&mut FloatNetwork, &mut Specification, &mut TensorMap)| {
+        let (mut float, mut s, mut overlay) =
+            (float.clone(), specification.clone(), TensorMap::new());
+        change(&mut float, &mut s, &mut overlay);
+        quantize::version(&s, &float, &overlay).err().map(|refusal| refusal.code)
+    };
+    let code = Some("22000".to_owned());
+    assert_eq!(refuse(&|_, _, _| ()), None);
+    assert_eq!(refuse(&|f, _, _| f.members[1].hidden[0].weight[3] = f32::NAN), code);
+    assert_eq!(refuse(&|f, _, _| f.members[0].number_bias[0] = f32::INFINITY), code);
+    assert_eq!(refuse(&|f, _, _| f.members[0].texts[1].1 = f32::NAN), code);
+    assert_eq!(refuse(&|f, _, _| drop(f.members.pop())), code);
+    assert_eq!(refuse(&|f, _, _| drop(f.members[2].embeddings.pop())), code);
+    assert_eq!(refuse(&|f, _, _| drop(f.members[2].texts.pop())), code);
+    assert_eq!(refuse(&|f, _, _| drop(f.members[2].hidden.pop())), code);
+    assert_eq!(refuse(&|f, _, _| f.members[2].output.weight.clear()), code);
+    assert_eq!(refuse(&|_, s, _| s.hidden = 41), code);
+    let tensor = |shape: &[usize], v: f32| FloatTensor {
+        shape: shape.to_vec(),
+        data: vec![v; shape.iter().product()],
+    };
+    assert_eq!(
+        refuse(&|_, _, o| drop(o.insert("layer.9.query.bias".into(), tensor(&[60], 0.0)))),
+        code
+    );
+    assert_eq!(
+        refuse(&|_, _, o| drop(o.insert("layer.0.query.bias".into(), tensor(&[61], 0.0)))),
+        code
+    );
+    assert_eq!(
+        refuse(&|_, _, o| drop(o.insert("layer.0.query.bias".into(), tensor(&[60], f32::NAN)))),
+        code
+    );
+    let mut lacking = tiny.tensors.clone();
+    lacking.remove("layer.1.key.bias");
+    assert!(quantize::base_encoder(&tiny.shape, &lacking, &tiny_vocabulary()).is_err());
+    assert!(quantize::base_encoder(&tiny.shape, &tiny.tensors, b"RFV1").is_err());
+}
+
+fn respecified(version: &[u8], change: impl Fn(&mut serde_json::Value)) -> Vec<u8> {
+    let length = u64::from_le_bytes(*version.first_chunk().unwrap()) as usize;
+    let mut header: serde_json::Value = serde_json::from_slice(&version[8..8 + length]).unwrap();
+    let text = header["__metadata__"]["specification"].as_str().unwrap().to_owned();
+    let mut specification = serde_json::from_str(&text).unwrap();
+    change(&mut specification);
+    header["__metadata__"]["specification"] = specification.to_string().into();
+    let mut header = header.to_string();
+    while !(8 + header.len()).is_multiple_of(64) {
+        header.push(' ');
+    }
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &version[8 + length..]].concat()
+}
+
+#[test]
+fn lying_specifications_are_refused() {
+    let tiny = tiny();
+    let (specification, float) = network(&tiny, TEXTS, tiny.shape.clone());
+    let version = quantize::version(&specification, &float, &TensorMap::new()).unwrap();
+    let code = |version: Vec<u8>| {
+        let base: artifact::Storage = tiny.base.clone();
+        Model::open(Arc::new(version), Some(base)).err().map(|refusal| refusal.code)
+    };
+    assert_eq!(code(respecified(&version, |_| ())), None);
+    let change = |path: &str, value: serde_json::Value| {
+        let path = path.to_owned();
+        code(respecified(&version, move |s| {
+            *s.pointer_mut(&path).unwrap_or_else(|| panic!("{path}")) = value.clone();
+        }))
+    };
+    let damaged = Some("XX001".to_owned());
+    for (path, value) in [
+        ("/members", 0.into()),
+        ("/members", 4.into()),
+        ("/members", u64::MAX.into()),
+        ("/hidden", 30.into()),
+        ("/hidden", u64::MAX.into()),
+        ("/encoding/numbers/0/source/value", 10.into()),
+        ("/encoding/categories/0/source/value", u64::MAX.into()),
+        ("/encoding/texts/0/source/column", 99.into()),
+        ("/encoding/texts/0/max_tokens", 71.into()),
+        ("/encoding/texts/0/max_tokens", 2.into()),
+        ("/encoding/numbers/0/edges", vec![1.0].into()),
+        ("/encoding/numbers/0/edges", vec![1.0, 1.0].into()),
+        ("/encoding/numbers/0/edges", vec![0.0; 100].into()),
+        ("/encoding/numbers", serde_json::Value::Array(vec![])),
+        ("/encoding/categories/2/values", serde_json::Value::Array(vec![])),
+        ("/encoder/shape/layers", 4.into()),
+        ("/encoder/shape/layers", 0.into()),
+        ("/encoder/shape/width", 64.into()),
+        ("/encoder/shape/heads", 7.into()),
+        ("/encoder/shape/vocabulary", 1_000_000_000_000u64.into()),
+        ("/encoder/shape/adapter", 8.into()),
+        ("/encoder", serde_json::Value::Null),
+        ("/calibration", 3.into()),
+        ("/threshold", serde_json::Value::Null),
+    ] {
+        assert_eq!(change(path, value.clone()), damaged, "{path} = {value}");
+    }
+    assert_eq!(change("/format", 2.into()), Some("0A000".into()));
+    assert_eq!(change("/numerics", 2.into()), Some("0A000".into()));
+    let lacking = Model::open(Arc::new(version.clone()), None).err().unwrap();
+    assert_eq!(lacking.code, "58P01");
+    let swapped = Model::open(tiny.base.clone(), Some(Arc::new(version))).err().unwrap();
+    assert_eq!(swapped.code, "XX001");
+}
+
+/// Damage anywhere in either file: refused, or scored without a panic.
+#[test]
+fn damaged_files_never_panic() {
+    let tiny = tiny();
+    let (specification, float) = network(&tiny, TEXTS, tiny.shape.clone());
+    let version = quantize::version(&specification, &float, &TensorMap::new()).unwrap();
+    let rows = rows(4);
+    let mut random = Random(2024);
+    let (mut opened, mut refused) = (0, 0);
+    for round in 0..3000 {
+        let (mut version, mut base) = (version.clone(), (*tiny.base).clone());
+        let file = if round % 2 == 0 { &mut version } else { &mut base };
+        let header = 8 + u64::from_le_bytes(*file.first_chunk().unwrap()) as usize;
+        match round % 3 {
+            0 => {
+                let length = random.below(file.len());
+                file.truncate(length);
+            }
+            1 => file[random.below(header)] = random.next() as u8,
+            _ => {
+                let at = header + random.below(file.len() - header);
+                file[at] = random.next() as u8;
+            }
+        }
+        match Model::open(Arc::new(version), Some(Arc::new(base))) {
+            Err(refusal) => {
+                assert!(["XX001", "0A000"].contains(&refusal.code.as_str()), "{refusal:?}");
+                refused += 1;
+            }
+            Ok(model) => {
+                let mut scorer = Scorer::new(Arc::new(model), Kernel::detect(), 500);
+                for row in &rows {
+                    scorer.score_row(row);
+                }
+                opened += 1;
+            }
+        }
+    }
+    println!("of 3,000 damaged pairs {refused} were refused, {opened} scored");
+    assert!(refused > 1000 && opened > 100);
+}
