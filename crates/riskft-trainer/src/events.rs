@@ -62,7 +62,7 @@ impl Reporter {
             Listener::Person => writeln!(io::stderr(), "{}", in_words(event)),
         };
         if sent.is_err() {
-            std::process::exit(crate::EXIT_GONE);
+            crate::lifeline::end_now();
         }
     }
 }

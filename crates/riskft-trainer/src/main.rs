@@ -11,7 +11,7 @@ use riskft_trainer::events::{Listener, Reporter};
 use riskft_trainer::failure::contain;
 use riskft_trainer::lifeline;
 use riskft_trainer::run::{run, Outcome};
-use riskft_trainer::{EXIT_GONE, EXIT_REFUSED, EXIT_USAGE};
+use riskft_trainer::{EXIT_REFUSED, EXIT_USAGE};
 
 const USAGE: &str = "\
 usage: riskft-trainer                                   a job on stdin, its answer on stdout
@@ -47,7 +47,7 @@ fn serve() {
     match contain(|| run(io::stdin().lock(), None, &reporter)) {
         Ok(outcome) => {
             if answer(&reporter, outcome).is_err() {
-                exit(EXIT_GONE);
+                lifeline::end_now();
             }
         }
         Err(refusal) => {
