@@ -56,6 +56,13 @@ quietly() {
     fi
 }
 
+# Set-up and install change what all checkouts on the machine share: they wait for each other.
+one_at_a_time() {
+    mkdir -p "$RISKFT_CACHE"
+    exec 9>"$RISKFT_CACHE/lock"
+    flock --nonblock 9 || { say "waiting for another set-up or install to end" && flock 9; }
+}
+
 sha256() { sha256sum "$1" | cut -d ' ' -f 1; }
 
 # done_before STEP KEY: whether STEP was finished with the same KEY (a digest of its inputs).

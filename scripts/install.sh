@@ -9,6 +9,7 @@
 main() {
     [ -x "$pg_config" ] || fail "$pg_config is missing; run make setup"
     [ -e "$LIBTORCH/lib/libtorch_cpu.so" ] || fail "libtorch is missing; run make setup"
+    one_at_a_time
     cd "$root"
     local library share
     library=$("$pg_config" --pkglibdir)/riskft
@@ -32,8 +33,8 @@ trainer() {
     quietly build-trainer cargo build --release --locked -p riskft-trainer
     as_root mkdir -p "$1"
     # A running trainer keeps its own copy: the new file replaces the old one's name.
-    as_root install -m 755 -s "$CARGO_TARGET_DIR/release/riskft-trainer" "$1/riskft-trainer.new"
-    as_root mv "$1/riskft-trainer.new" "$1/riskft-trainer"
+    as_root install -m 755 -s "$CARGO_TARGET_DIR/release/riskft-trainer" "$1/riskft-trainer.$$"
+    as_root mv "$1/riskft-trainer.$$" "$1/riskft-trainer"
 }
 
 # The libraries that the trainer loads: half a gigabyte, copied only when they changed.
@@ -63,8 +64,8 @@ models() {
 same() { cmp -s "$1" "$2"; }
 
 replace() {
-    as_root install -m 644 "$1" "$2.new"
-    as_root mv "$2.new" "$2"
+    as_root install -m 644 "$1" "$2.$$"
+    as_root mv "$2.$$" "$2"
 }
 
 main

@@ -4,6 +4,7 @@
 . "$(dirname "$0")/common.sh"
 
 main() {
+    one_at_a_time
     rust
     packages
     pgrx
