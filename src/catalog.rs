@@ -13,6 +13,7 @@ pub struct VersionFiles {
     pub version: i32,
     pub version_file: StoredFile,
     pub encoder_file: Option<StoredFile>,
+    pub training_file: Option<StoredFile>,
 }
 
 /// A model file in riskft.blob.
@@ -94,12 +95,13 @@ pub fn deployed(name: &str) -> Result<Option<VersionFiles>> {
 fn read_model(wanted: &ModelName<'_>) -> Result<Option<ModelRow>> {
     let rows = spi::query(
         "SELECT m.owner::text, m.deployed_version, v.version, v.version_digest, b.length,
-                v.encoder_digest, e.length
+                v.encoder_digest, e.length, v.training_digest, t.length
          FROM riskft.model m
          LEFT JOIN riskft.version v
              ON v.model_id = m.model_id AND v.version = coalesce($2, m.deployed_version)
          LEFT JOIN riskft.blob b ON b.digest = v.version_digest
          LEFT JOIN riskft.blob e ON e.digest = v.encoder_digest
+         LEFT JOIN riskft.blob t ON t.digest = v.training_digest
          WHERE m.name = $1",
         &[Param::Text(wanted.name), Param::OptionalInt4(wanted.version)],
         true,
@@ -110,9 +112,13 @@ fn read_model(wanted: &ModelName<'_>) -> Result<Option<ModelRow>> {
                     length: u64::try_from(row.get::<i64>(length)?).ok()?,
                 })
             };
-            let files = row.get::<i32>(3).zip(file(4, 5)).map(|(version, version_file)| {
-                VersionFiles { version, version_file, encoder_file: file(6, 7) }
-            });
+            let files =
+                row.get::<i32>(3).zip(file(4, 5)).map(|(version, version_file)| VersionFiles {
+                    version,
+                    version_file,
+                    encoder_file: file(6, 7),
+                    training_file: file(8, 9),
+                });
             ModelRow { owner: row.get(1).unwrap_or_default(), deployed: row.get(2), files }
         },
     )?;

@@ -2,13 +2,15 @@
 
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
+use riskft_core::artifact::Artifact;
 use riskft_core::cell::Cell;
+use riskft_core::dataset::hash::cells_hash;
 use riskft_core::encode::value::{label, Scratch};
 use riskft_core::metrics::{self, Metric};
 use riskft_core::refusal::{code, Refusal, Result};
 
-use crate::catalog;
-use crate::error::or_raise;
+use crate::catalog::{self, VersionFiles};
+use crate::error::{or_raise, warn};
 use crate::model_cache::{self, SharedScorer};
 use crate::relation::{Relation, Scan};
 use crate::settings;
@@ -52,6 +54,7 @@ fn evaluate(
         pgrx::notice!("{} rows without a label are left out", scored.unlabelled);
     }
     let threshold = scorer.borrow().model().specification().threshold;
+    warn_of_fitted_rows(&files, &scored.hashes)?;
     let result = metrics::evaluate(&scored.scores, &scored.labels, threshold);
     let positives = scored.labels.iter().filter(|l| **l).count();
     if positives == 0 || positives == scored.labels.len() {
@@ -63,7 +66,28 @@ fn evaluate(
     Ok(result)
 }
 
+/// Figures on rows that the version was fitted on are better than those on new rows.
+fn warn_of_fitted_rows(files: &VersionFiles, hashes: &[u64]) -> Result<()> {
+    let Some(file) = &files.training_file else { return Ok(()) };
+    let training = Artifact::open(model_cache::open(file)?)?;
+    let fitted = training.slice::<u64>("fitted_rows")?;
+    let seen = hashes.iter().filter(|hash| fitted.binary_search(hash).is_ok()).count();
+    if seen > 0 {
+        warn(
+            "the model was fitted on some of these rows; its figures are better here than on new rows",
+            &format!(
+                "{seen} of {} labelled rows ({:.0}%) took part in its training or calibration.",
+                hashes.len(),
+                100.0 * seen as f64 / hashes.len() as f64
+            ),
+        );
+    }
+    Ok(())
+}
+
 struct Scored {
+    /// Of each scored row's cells, as the model sees them.
+    hashes: Vec<u64>,
     scores: Vec<f64>,
     labels: Vec<bool>,
     unlabelled: u64,
@@ -89,7 +113,8 @@ fn score_relation(scorer: &SharedScorer, relation: &Relation, target: &str) -> R
         .map(|c| position(&c.name))
         .collect::<Result<Vec<usize>>>()?;
     let mut scratch = Scratch::default();
-    let mut scored = Scored { scores: Vec::new(), labels: Vec::new(), unlabelled: 0 };
+    let mut scored =
+        Scored { hashes: Vec::new(), scores: Vec::new(), labels: Vec::new(), unlabelled: 0 };
     loop {
         let more = scan.next(|row| {
             let Some(label) = label(row[label_column], &mut scratch) else {
@@ -99,6 +124,7 @@ fn score_relation(scorer: &SharedScorer, relation: &Relation, target: &str) -> R
             // The scan hands over 1,000 rows at a time; a long text costs milliseconds.
             pgrx::check_for_interrupts!();
             let cells: Vec<Cell<'_>> = columns.iter().map(|c| row[*c]).collect();
+            scored.hashes.push(cells_hash(&cells));
             scored.scores.push(scorer.borrow_mut().score(&cells));
             scored.labels.push(label == specification.positive_label);
             Ok(())

@@ -94,3 +94,22 @@ fn ties_count_alike_in_every_order() {
         assert!((ks - 1.0 / 3.0).abs() < 1e-12, "{order}: {ks}");
     }
 }
+
+/// Evaluating on the training table is told, with the share; on new rows nothing is said.
+#[test]
+fn rows_of_the_training_are_told() {
+    let mut analyst = database().analyst();
+    analyst.notices();
+    figure(&mut analyst, "loans", "auc");
+    let notices = analyst.notices();
+    let warning = notices.iter().find(|n| n.severity == "WARNING").expect("a warning");
+    // 80% are train, validation and calibration rows; equal rows of the test part add to them.
+    let share: f64 = warning.detail.split(['(', '%']).nth(1).unwrap().parse().unwrap();
+    assert!((79.0..90.0).contains(&share), "{}", warning.detail);
+    figure(
+        &mut analyst,
+        "SELECT 7 AS employees, 1234567.89 AS approved_gross, 'ZZ' AS state, true AS defaulted",
+        "rows",
+    );
+    assert!(analyst.notices().iter().all(|n| n.severity != "WARNING"));
+}

@@ -247,7 +247,7 @@ impl Trained<'_> {
         let mut blobs = Vec::new();
         blobs.extend(encoder.map(|bytes| blob(BlobKind::Encoder, bytes)));
         blobs.push(blob(BlobKind::Version, version));
-        blobs.push(blob(BlobKind::Training, self.training_file()));
+        blobs.push(blob(BlobKind::Training, self.training_file()?));
         Ok(blobs)
     }
 
@@ -271,20 +271,34 @@ impl Trained<'_> {
         Ok(())
     }
 
-    /// Float head and tuning, for later updates.
-    fn training_file(&self) -> Vec<u8> {
+    /// Sorted hashes of the rows that the version was fitted on, its calibration included.
+    fn fitted_rows(&self) -> Result<Vec<u64>> {
+        let reader = Reader::new(self.dataset, self.encoding)?;
+        let parts = [Part::Train, Part::Validation, Part::Calibration];
+        let places = parts.iter().flat_map(|part| self.rows.part(*part));
+        let mut hashes: Vec<u64> =
+            places.map(|place| reader.hash(self.rows.source[*place as usize] as usize)).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        Ok(hashes)
+    }
+
+    /// Float head and tuning, for later updates, and the rows that they were fitted on.
+    fn training_file(&self) -> Result<Vec<u8>> {
         let tuning = self.tuning.tensors();
         let head = self
             .head
             .named()
             .into_iter()
             .map(|(name, t)| (format!("head.{name}"), to_float_tensor(t)));
-        let tensors: TensorSet = tuning
+        let mut tensors: TensorSet = tuning
             .into_iter()
             .map(|(name, tensor)| (format!("encoder.{name}"), tensor))
             .chain(head)
             .map(|(name, tensor)| (name, Tensor::new(&tensor.shape, &tensor.data)))
             .collect();
+        let fitted = self.fitted_rows()?;
+        tensors.insert("fitted_rows".into(), Tensor::new(&[fitted.len()], &fitted));
         let specification = json!({
             "format": 1,
             "method": self.job.method,
@@ -293,7 +307,7 @@ impl Trained<'_> {
             "options": self.job.options,
             "reference_date": self.job.reference_date,
         });
-        write(BlobKind::Training, &specification.to_string(), &tensors)
+        Ok(write(BlobKind::Training, &specification.to_string(), &tensors))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Labelled rows as the network reads them, compact: positions, codes and text numbers.
 
 use riskft_core::cell::Cell;
+use riskft_core::dataset::hash::cells_hash;
 use riskft_core::dataset::{Dataset, Part};
 use riskft_core::encode::{EncodedRow, Encoding};
 use riskft_core::refusal::{code, Refusal, Result};
@@ -30,6 +31,12 @@ impl<'a> Reader<'a> {
         };
         let columns = encoding.columns.iter().map(|c| find(&c.name)).collect::<Result<_>>()?;
         Ok(Reader { dataset, encoding, columns })
+    }
+
+    /// The row's hash as a model sees it.
+    pub fn hash(&self, row: usize) -> u64 {
+        let cell = |column: &usize| self.dataset.columns[*column].cell(row);
+        cells_hash(&self.columns.iter().map(cell).collect::<Vec<_>>())
     }
 
     /// Encodes one row into `out`.

@@ -5,6 +5,7 @@
 //! and mixes each name and value in with the finaliser of SplitMix64. The seed comes first.
 
 use super::{Column, ColumnData, Dataset};
+use crate::cell::Cell;
 
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
@@ -24,6 +25,23 @@ pub fn row_hashes(data: &Dataset, seed: u64, keep: impl Fn(usize) -> bool) -> Ve
         }
     }
     hashes
+}
+
+/// The hash of a row as a model sees it: its cells in the order of the encoding's columns. A version
+/// keeps those of the rows that it was fitted on, so that an evaluation can tell them again.
+pub fn cells_hash(cells: &[Cell<'_>]) -> u64 {
+    cells.iter().fold(mix(NULL), |hash, cell| {
+        let value = match *cell {
+            Cell::Null => NULL,
+            Cell::Bool(v) => fnv(b'b', &[u8::from(v)]),
+            Cell::Int(v) => fnv(b'i', &v.to_le_bytes()),
+            Cell::Float(v) => fnv(b'f', &canonical(v).to_le_bytes()),
+            Cell::Date(v) => fnv(b'd', &v.to_le_bytes()),
+            Cell::Timestamp(v) => fnv(b's', &v.to_le_bytes()),
+            Cell::Text(v) => fnv(b't', v.as_bytes()),
+        };
+        mix(hash ^ value)
+    })
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea & Flood 2014): a bijection.
