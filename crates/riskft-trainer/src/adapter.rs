@@ -69,7 +69,7 @@ impl Adapters {
         }
     }
 
-    pub(crate) fn width(&self) -> usize {
+    pub(crate) fn bottleneck(&self) -> usize {
         self.bottleneck
     }
 

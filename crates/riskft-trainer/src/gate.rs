@@ -69,7 +69,7 @@ fn failures(report: &GateReport, gate: &Gate) -> Vec<String> {
     figures
         .into_iter()
         .filter_map(|(name, value, limit)| Some((name, value?, limit)))
-        .filter(|(_, value, limit)| !(value <= limit))
+        .filter(|(_, value, limit)| value.is_nan() || value > limit)
         .map(|(name, value, limit)| format!("{name} is {value:.5} (limit {limit:.5})"))
         .collect()
 }

@@ -16,7 +16,7 @@ use crate::bert::Bert;
 use crate::device::Compute;
 use crate::events::Reporter;
 use crate::finish::Trained;
-use crate::fit::{fit_head, Reached};
+use crate::fit::{all_parameters, fit_head, Reached, Snapshot};
 use crate::frozen::{encode, fits, Frozen, Tuned};
 use crate::head::{Head, Plan};
 use crate::job::{self, Job};
@@ -184,6 +184,14 @@ struct Run<'a> {
     reporter: &'a Reporter,
 }
 
+/// Where the second stage starts.
+struct Start {
+    bert: Bert,
+    frozen: Frozen,
+    /// Layers below this one stay frozen.
+    split: usize,
+}
+
 struct Fitted {
     head: Head,
     tuning: Tuning,
@@ -230,20 +238,21 @@ impl Run<'_> {
         };
         ledger.parameters += base.parameters() as u64;
         let split = first_layer(self.header.method, options, &base.shape);
-        let (bert, frozen) = self.freeze(base, split)?;
+        let start = self.freeze(base, split)?;
         meter.phase("head");
-        let reached = fit_head(&head, self.rows, Some(&frozen.vectors), options, self.reporter)?;
+        let vectors = Some(&start.frozen.vectors);
+        let reached = fit_head(&head, self.rows, vectors, options, self.reporter)?;
         ledger.head_epochs = reached.epochs as u64;
         ledger.auc_frozen = reached.judgement.auc;
         if options.epochs == 0 {
             return Ok(Fitted { head, tuning: Tuning::Frozen });
         }
         meter.phase("tune");
-        let tuning = self.tune(base, bert, frozen.lower, split, &head, &reached, ledger)?;
+        let tuning = self.tune(base, start, &head, &reached, ledger)?;
         Ok(Fitted { head, tuning })
     }
 
-    fn freeze(&self, base: &Base, split: usize) -> Result<(Bert, Frozen)> {
+    fn freeze(&self, base: &Base, split: usize) -> Result<Start> {
         let compute = self.compute;
         let bert = Bert::new(&base.shape, &base.tensors, compute.kind, compute.device)?;
         let total = self.texts.tokens() as u64;
@@ -259,29 +268,26 @@ impl Run<'_> {
                 ..Progress::default()
             });
         });
-        Ok((bert, frozen))
+        Ok(Start { bert, frozen, split })
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn tune(
         &self,
         base: &Base,
-        frozen_bert: Bert,
-        lower: Option<tch::Tensor>,
-        split: usize,
+        start: Start,
         head: &Head,
         reached: &Reached,
         ledger: &mut Ledger,
     ) -> Result<Tuning> {
         let (header, compute) = (self.header, self.compute);
-        let mut bert = frozen_bert;
+        let Start { mut bert, frozen, split } = start;
         if header.method == Method::Full {
             // The weights that are trained are f32; the products stay of the run's kind.
             bert = Bert::new(&base.shape, &base.tensors, Kind::Float, compute.device)?;
             bert.kind = compute.kind;
         }
         let tuning = Tuning::new(header.method, &header.options, &mut bert, compute.device);
-        let before = crate::fit::Snapshot::take(&crate::fit::all_parameters(head));
+        let before = Snapshot::take(&all_parameters(head));
         ledger.parameters_trainable += tuning.size() as u64;
         if header.method != Method::Full {
             ledger.parameters += tuning.size() as u64;
@@ -291,7 +297,7 @@ impl Run<'_> {
             tuning: &tuning,
             texts: self.texts,
             split,
-            lower: lower.as_ref(),
+            lower: frozen.lower.as_ref(),
             device: compute.device,
         };
         let report = tune(
@@ -307,7 +313,7 @@ impl Run<'_> {
         if report.is_kept() {
             return Ok(tuning);
         }
-        before.restore(&crate::fit::all_parameters(head));
+        before.restore(&all_parameters(head));
         Ok(Tuning::Frozen)
     }
 

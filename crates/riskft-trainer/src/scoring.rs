@@ -77,8 +77,8 @@ fn score_chunks(
         if start >= rows.len() {
             return logits;
         }
-        for place in start..rows.len().min(start + CHUNK) {
-            reader.encode(rows[place] as usize, &mut cells, &mut encoded);
+        for (place, row) in rows.iter().enumerate().skip(start).take(CHUNK) {
+            reader.encode(*row as usize, &mut cells, &mut encoded);
             logits.push((place, scorer.logit_row(&encoded)));
             done.fetch_add(1, Ordering::Relaxed);
         }

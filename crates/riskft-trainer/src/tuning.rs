@@ -103,7 +103,7 @@ impl Tuning {
     /// The shape of the tuned encoder.
     pub fn shape(&self, base: &EncoderShape) -> EncoderShape {
         let adapter = match self {
-            Tuning::Adapters(adapters) => adapters.width(),
+            Tuning::Adapters(adapters) => adapters.bottleneck(),
             _ => 0,
         };
         EncoderShape { adapter, ..base.clone() }

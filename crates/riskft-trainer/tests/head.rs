@@ -40,7 +40,7 @@ fn positions(bins: &[usize]) -> Tensor {
     let mut x = Tensor::rand([ROWS, bins.len() as i64], CPU) * Tensor::from_slice(&tops);
     if !bins.is_empty() {
         let _ = x.get(2).narrow(0, 0, 1).fill_(f64::NAN);
-        let _ = x.get(3).copy_(&Tensor::from_slice(&tops));
+        x.get(3).copy_(&Tensor::from_slice(&tops));
         let _ = x.get(4).fill_(0.0);
     }
     x = x.contiguous();
