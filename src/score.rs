@@ -184,7 +184,8 @@ impl CallSite {
     }
 
     fn scorer(&self) -> Result<SharedScorer> {
-        self.scorer.clone().ok_or_else(|| Refusal::new("XX000", "call site is not resolved"))
+        let none = || Refusal::new(code::DATA_CORRUPTED, "call site is not resolved");
+        self.scorer.clone().ok_or_else(none)
     }
 }
 
@@ -211,7 +212,7 @@ unsafe fn score_row(site: &mut CallSite, fcinfo: FunctionCallInfo) -> Result<f64
             };
         }
         let Some(layout) = site.layout.as_mut() else {
-            return Err(Refusal::new("XX000", "row layout is missing"));
+            return Err(Refusal::new(code::DATA_CORRUPTED, "row layout is missing"));
         };
         let mut tuple: pg_sys::HeapTupleData = std::mem::zeroed();
         tuple.t_len = heap_tuple_header_get_datum_length(header) as u32;

@@ -206,7 +206,8 @@ impl Options {
                 return Err(invalid(
                     "options must be a JSON object",
                     format!("The value is {other}."),
-                ));
+                )
+                .hint("Write for example options => '{\"rank\": 8, \"seed\": 7}'."));
             }
         };
         let mut whole = serde_json::to_value(Options::default())
@@ -216,6 +217,7 @@ impl Options {
         merge(&mut whole, given, "")?;
         let options: Options = serde_json::from_value(Value::Object(whole)).map_err(|e| {
             invalid("invalid option value", format!("{}.", capitalised(&e.to_string())))
+                .hint("The README lists each option with its kind and default.")
         })?;
         options.check()?;
         Ok(options)

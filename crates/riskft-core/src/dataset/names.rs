@@ -53,6 +53,7 @@ pub fn position(data: &Dataset, name: &str) -> Option<usize> {
 fn invalid(message: &str, name: &str) -> Refusal {
     Refusal::new(code::INVALID_PARAMETER, message)
         .detail(format!("Both name column \"{}\".", visible(name)))
+        .hint("Name another column; the target is never a feature.")
 }
 
 fn find(data: &Dataset, header: &JobHeader, name: &str, given_as: &str) -> Result<()> {

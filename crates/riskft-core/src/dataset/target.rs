@@ -79,7 +79,9 @@ pub fn read(column: &Column, positive: Option<&str>) -> Result<Target> {
     }
     let counts = rows.counts();
     if rows.labels.is_empty() {
-        return Err(refuse(format!("no row of \"{name}\" has a label"), &rows, &counts));
+        return Err(refuse(format!("no row of \"{name}\" has a label"), &rows, &counts).hint(
+            "Training needs rows with a label; check the relation and its row-level security.",
+        ));
     }
     let chosen = choose(column, &rows, &counts, positive, &mut notices)?;
     let labels: Vec<Option<bool>> =
