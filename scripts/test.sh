@@ -21,10 +21,10 @@ suite() {
     fi
 }
 
-suite "the core" cargo test --locked -p riskft-core
+suite "the core" cargo test --no-fail-fast --locked -p riskft-core
 # As in the installed build, or libtorch's bindings would be compiled a second time.
-suite "the trainer" cargo test --locked --release -p riskft-trainer
-suite "the whole, against PostgreSQL" cargo test --locked -p riskft-tests
+suite "the trainer" cargo test --no-fail-fast --locked --release -p riskft-trainer
+suite "the whole, against PostgreSQL" cargo test --no-fail-fast --locked -p riskft-tests
 
 # A suite that broke without a failed test (a crash, a build error) counts as one failure.
 awk -v broken="$broken" '
@@ -38,4 +38,4 @@ awk -v broken="$broken" '
         if (broken && !failed) failed = 1
         printf "%d passed, %d failed\n", passed, failed
         exit failed > 0
-    }' "$log"
+    }' "$log" | tee "$RISKFT_CACHE/logs/test.sum"

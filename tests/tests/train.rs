@@ -98,6 +98,27 @@ fn the_reported_auc_is_the_auc_of_the_scores() {
     }
 }
 
+/// Whatever a model is worth, its mean score on the calibration rows is their base rate. In time
+/// order, one weak column may rank those rows backwards.
+#[test]
+fn even_a_useless_model_is_calibrated() {
+    let (_database, mut analyst) = loans(2_000);
+    for column in ["approved_on", "employees", "state"] {
+        let relation = format!("SELECT approved_on AS day, {column}, defaulted FROM loans");
+        analyst.run(&format!(
+            "CALL riskft_train('{column}', '{relation}', 'defaulted', time_column => 'day',
+                 method => 'none', options => '{{\"head_epochs\": 3, \"members\": 1, \"hidden\": 16,
+                 \"roles\": {{\"day\": \"ignored\"}}, \"gate\": {{\"auc_loss\": 1, \"flips\": 1}}}}')"
+        ));
+        let apart: f64 = analyst.value(&format!(
+            "SELECT max(value) FILTER (WHERE metric = 'mean_score')
+                  - max(value) FILTER (WHERE metric = 'base_rate')
+             FROM riskft.metrics WHERE model = '{column}' AND part = 'calibration'"
+        ));
+        assert!(apart.abs() < 0.02, "{column}: {apart}");
+    }
+}
+
 /// A table of a few hundred rows, as anyone tries first, passes the gate as it is by default.
 #[test]
 fn small_tables_pass_the_default_gate() {
