@@ -45,7 +45,10 @@ SELECT r.run_id AS run, r.model_name AS model, r.owner, r.state, r.relation, r.t
        (r.ledger ->> 'auc_frozen')::float8 AS auc_frozen,
        (r.ledger ->> 'auc_tuned')::float8 AS auc_tuned,
        (r.ledger ->> 'auc_gain_se')::float8 AS auc_gain_se,
-       (r.ledger ->> 'tuned_kept')::boolean AS tuned_kept
+       (r.ledger ->> 'tuned_kept')::boolean AS tuned_kept,
+       (r.ledger ->> 'auc_without_text')::float8 AS auc_without_text,
+       (r.ledger ->> 'text_gain_se')::float8 AS text_gain_se,
+       (r.ledger ->> 'text_kept')::boolean AS text_kept
 FROM riskft.run r
 WHERE riskft.is_own(r.owner);
 COMMENT ON VIEW riskft.runs IS 'Your trainings: state, rows of each part, and what tuning the encoder brought';

@@ -29,18 +29,20 @@ pub fn measure() -> String {
 fn report(none: &[Training], lora: &[Training]) -> String {
     let mut out = format!(
         "## Accuracy: 20,000 loans, exclude => '{EXCLUDE}', 4,000 test rows, five split seeds\n\n\
-         | seed | none | lora | frozen text (validation) | tuned (validation) | kept | AUC lost to int8 | largest change | seconds | GiB |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n"
+         | seed | none | lora | validation: without text | frozen text | tuned text | tuned kept | text kept | AUC lost to int8 | largest change | seconds | GiB |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|\n"
     );
     for ((seed, n), l) in SEEDS.iter().zip(none).zip(lora) {
         let _ = writeln!(
             out,
-            "| {seed} | {:.4} | {:.4} | {} | {} | {} | {} | {:.4} | {:.0} | {:.2} |",
+            "| {seed} | {:.4} | {:.4} | {} | {} | {} | {} | {} | {} | {:.4} | {:.0} | {:.2} |",
             n.auc,
             l.auc,
+            figure(l.auc_without_text),
             figure(l.auc_frozen),
             figure(l.auc_tuned),
-            l.kept.map_or("-", |k| if k { "yes" } else { "no" }),
+            answer(l.kept),
+            answer(l.text_kept),
             figure(l.auc_loss),
             l.change_max,
             l.wall_seconds,
@@ -74,6 +76,14 @@ fn report(none: &[Training], lora: &[Training]) -> String {
         verdict(peak < 4.0),
     );
     out
+}
+
+fn answer(value: Option<bool>) -> &'static str {
+    match value {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "-",
+    }
 }
 
 fn figure(value: Option<f64>) -> String {

@@ -16,7 +16,7 @@ pub fn measure() -> String {
     fixture::loans(&database, ROWS);
     let mut session = database.analyst();
     let mut arm = |method: &str, options: &str| {
-        let options = format!("{{\"seed\": 1, \"deploy\": \"always\", \"epochs\": 1, {options}}}");
+        let options = format!("{{\"seed\": 1, \"deploy\": \"always\", \"epochs\": 1, \"keep_text\": \"always\", {options}}}");
         train(&mut session, "arm", method, &options)
     };
     let wide_gate = r#""gate": {"auc_loss": 1, "change_q999": 1, "change_max": 1, "flips": 1}"#;

@@ -14,7 +14,7 @@ pub fn measure() -> String {
     let database = Database::within(&cluster);
     fixture::loans(&database, fixture::LOAN_ROWS);
     let mut session = database.analyst();
-    train(&mut session, "text", "lora", r#"{"seed": 1, "epochs": 0}"#);
+    train(&mut session, "text", "lora", r#"{"seed": 1, "epochs": 0, "keep_text": "always"}"#);
     train(&mut session, "numbers", "none", r#"{"seed": 1}"#);
     // The columns that a numbers-only user would have: no name, no code.
     let mut out = String::from("## Speed: risk_score over the 20,000 loans\n\n");

@@ -20,6 +20,8 @@ pub struct Training {
     pub auc_frozen: Option<f64>,
     pub auc_tuned: Option<f64>,
     pub kept: Option<bool>,
+    pub auc_without_text: Option<f64>,
+    pub text_kept: Option<bool>,
 }
 
 /// Trains `model` on table loans with the method and options, and reads the ledger.
@@ -35,7 +37,8 @@ pub fn train(session: &mut Session, model: &str, method: &str, options: &str) ->
         .query_one(
             "SELECT c.wall_seconds, c.cpu_seconds, c.peak_memory_bytes, c.tune_epoch_cpu_seconds,
                     c.parameters, c.parameters_trainable, g.auc_loss, g.change_q999, g.change_max,
-                    g.flips, r.auc_frozen, r.auc_tuned, r.tuned_kept
+                    g.flips, r.auc_frozen, r.auc_tuned, r.tuned_kept, r.auc_without_text,
+                    r.text_kept
              FROM riskft.costs c JOIN riskft.runs r USING (run)
              JOIN riskft.gates g ON g.model = c.model AND g.version = c.version
              WHERE c.run = $1 AND c.version = $2",
@@ -62,6 +65,8 @@ pub fn train(session: &mut Session, model: &str, method: &str, options: &str) ->
         auc_frozen: row.get(10),
         auc_tuned: row.get(11),
         kept: row.get(12),
+        auc_without_text: row.get(13),
+        text_kept: row.get(14),
     }
 }
 

@@ -14,7 +14,7 @@ fn loans() -> &'static Database<'static> {
         let mut analyst = database.analyst();
         analyst.run(
             "CALL riskft_train('loan_risk', 'loans', 'defaulted', exclude => '{loan_id,disbursed}',
-                 options => '{\"epochs\": 1, \"layers\": 1, \"head_epochs\": 8, \"hidden\": 64}');
+                 options => '{\"keep_text\": \"always\", \"epochs\": 1, \"layers\": 1, \"head_epochs\": 8, \"hidden\": 64}');
              CREATE TABLE kept AS SELECT loan_id, risk_score('loan_risk', l) AS risk FROM loans l",
         );
         database
@@ -152,7 +152,7 @@ fn narratives_are_trained_on() {
     analyst.run(
         "CALL riskft_train('fees', 'complaints', 'fee_issue',
              exclude => '{complaint_id,issue,sub_issue,relief}',
-             options => '{\"epochs\": 0, \"head_epochs\": 10, \"hidden\": 32, \"max_tokens\": 64,
+             options => '{\"keep_text\": \"always\", \"epochs\": 0, \"head_epochs\": 10, \"hidden\": 32, \"max_tokens\": 64,
                  \"gate\": {\"auc_loss\": 1, \"flips\": 1}}')",
     );
     let role: String = analyst.value(

@@ -56,6 +56,15 @@ pub enum TextMode {
     Row,
 }
 
+/// When text is part of the version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeepText {
+    /// When it improves the validation AUC by more than the paired standard error.
+    Better,
+    Always,
+}
+
 /// What happens to the new version once it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -152,6 +161,7 @@ pub struct Options {
     /// Most tokens of one text value, special ones included. 0 = 32 for short fields, 256 for long.
     pub max_tokens: usize,
     pub text: TextMode,
+    pub keep_text: KeepText,
     pub seed: u64,
     pub split: SplitShares,
     pub gate: Gate,
@@ -183,6 +193,7 @@ impl Default for Options {
             hidden: 256,
             max_tokens: 0,
             text: TextMode::Fields,
+            keep_text: KeepText::Better,
             seed: 0,
             split: SplitShares { train: 0.55, validation: 0.15, calibration: 0.10, test: 0.20 },
             gate: Gate { auc_loss: 0.001, change_q999: 0.02, change_max: 0.05, flips: 0.005 },

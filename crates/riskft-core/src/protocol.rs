@@ -163,6 +163,14 @@ pub struct Ledger {
     /// Paired standard error of the difference.
     pub auc_gain_se: Option<f64>,
     pub tuned_kept: bool,
+    /// Validation AUC of the same table without text, where text had to earn its place.
+    #[serde(default)]
+    pub auc_without_text: Option<f64>,
+    /// Paired standard error of what text adds.
+    #[serde(default)]
+    pub text_gain_se: Option<f64>,
+    #[serde(default)]
+    pub text_kept: bool,
 }
 
 /// A metric on one part of the rows.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use riskft_core::dataset::{self, Part, Prepared};
 use riskft_core::encode::{self, Encoding};
 use riskft_core::metrics;
-use riskft_core::options::Method;
+use riskft_core::options::{KeepText, Method, TextMode};
 use riskft_core::protocol::{BlobHeader, JobHeader, Ledger, Progress, TrainingResult};
 use riskft_core::refusal::Result;
 use tch::Kind;
@@ -16,7 +16,7 @@ use crate::bert::Bert;
 use crate::device::Compute;
 use crate::events::Reporter;
 use crate::finish::Trained;
-use crate::fit::{all_parameters, fit_head, Reached, Snapshot};
+use crate::fit::{all_parameters, fit_head, judged_rows, Reached, Snapshot};
 use crate::frozen::{encode, fits, Frozen, Tuned};
 use crate::head::{Head, Plan};
 use crate::job::{self, Job};
@@ -44,31 +44,57 @@ pub fn run(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) -> 
     let job = job::read(input, reporter)?;
     meter.phase("prepare");
     let (prepared, encoding) = prepare(&job, reporter)?;
+    let plain = plain_encoding(&job, &prepared, &encoding);
     let compute = Compute::choose(&job.header.options)?;
     reporter.notice(compute.in_words());
     let folder = base_dir.unwrap_or_else(|| PathBuf::from(&job.header.base_dir));
     let base = read_base(&job.header, &encoding, &folder, reporter)?;
     let encoding = within_positions(encoding, base.as_ref());
     meter.phase("encode");
-    let rows = read_rows(&job, &prepared, &encoding, base.as_ref(), reporter)?;
+    let (rows, texts) = read_rows(&job, &prepared, &encoding, base.as_ref(), reporter)?;
+    let rows = rows.to_device(compute.device);
     let run = Run {
         header: &job.header,
         encoding: &encoding,
         base: base.as_ref(),
-        texts: &rows.1,
-        rows: &rows.0.to_device(compute.device),
+        texts: &texts,
+        rows: &rows,
         compute: &compute,
         reporter,
     };
     let mut ledger = run.ledger(job.dataset.rows);
-    let fitted = run.fit(&mut meter, &mut ledger)?;
+    let (none, plain_rows) = match plain.as_ref().filter(|_| base.is_some()) {
+        Some(plain) => {
+            (Texts::default(), Some(read_rows(&job, &prepared, plain, None, reporter)?.0))
+        }
+        None => (Texts::default(), None),
+    };
+    let plain_rows = plain_rows.map(|rows| rows.to_device(compute.device));
+    let plain_run = plain.as_ref().zip(plain_rows.as_ref()).map(|(encoding, rows)| Run {
+        encoding,
+        base: None,
+        texts: &none,
+        rows,
+        ..run
+    });
+    let plain_fit = match &plain_run {
+        Some(plain) => Some(plain.fit(&mut meter, &mut Ledger::default())?),
+        None => None,
+    };
+    let mut chosen = (&run, run.fit(&mut meter, &mut ledger)?);
+    if let Some((plain_run, fitted)) = plain_run.as_ref().zip(plain_fit) {
+        if !run.text_is_kept(&chosen.1.reached, &fitted.reached, &mut ledger) {
+            chosen = (plain_run, fitted);
+        }
+    }
+    let (run, fitted) = chosen;
     meter.phase("quantize");
     let trained = Trained {
         job: &job.header,
         dataset: &job.dataset,
         prepared: &prepared,
-        encoding: &encoding,
-        base: base.as_ref(),
+        encoding: run.encoding,
+        base: run.base,
         texts: run.texts,
         rows: run.rows,
         head: &fitted.head,
@@ -111,6 +137,19 @@ fn prepare(job: &Job, reporter: &Reporter) -> Result<(Prepared, Encoding)> {
     reporter.progress(phase(1));
     let encoding = encode::fit(&job.dataset, &prepared, &job.header);
     Ok((prepared, encoding))
+}
+
+/// The encoding of the same table without text, where text has to earn its place.
+fn plain_encoding(job: &Job, prepared: &Prepared, encoding: &Encoding) -> Option<Encoding> {
+    let options = &job.header.options;
+    let asked = options.keep_text == KeepText::Better && options.text == TextMode::Fields;
+    if !asked || encoding.texts.is_empty() {
+        return None;
+    }
+    let header = JobHeader { method: Method::None, ..job.header.clone() };
+    let mut plain = encode::fit(&job.dataset, prepared, &header);
+    plain.texts.clear();
+    (!plain.is_empty()).then_some(plain)
 }
 
 fn read_base(
@@ -174,6 +213,7 @@ fn read_rows(
 }
 
 /// What both stages work on.
+#[derive(Clone, Copy)]
 struct Run<'a> {
     header: &'a JobHeader,
     encoding: &'a Encoding,
@@ -195,6 +235,7 @@ struct Start {
 struct Fitted {
     head: Head,
     tuning: Tuning,
+    reached: Reached,
 }
 
 impl Run<'_> {
@@ -234,7 +275,7 @@ impl Run<'_> {
             meter.phase("head");
             let reached = fit_head(&head, self.rows, None, options, self.reporter)?;
             ledger.head_epochs = reached.epochs as u64;
-            return Ok(Fitted { head, tuning: Tuning::Frozen });
+            return Ok(Fitted { head, tuning: Tuning::Frozen, reached });
         };
         ledger.parameters += base.parameters() as u64;
         let split = first_layer(self.header.method, options, &base.shape);
@@ -245,11 +286,11 @@ impl Run<'_> {
         ledger.head_epochs = reached.epochs as u64;
         ledger.auc_frozen = reached.judgement.auc;
         if options.epochs == 0 {
-            return Ok(Fitted { head, tuning: Tuning::Frozen });
+            return Ok(Fitted { head, tuning: Tuning::Frozen, reached });
         }
         meter.phase("tune");
-        let tuning = self.tune(base, start, &head, &reached, ledger)?;
-        Ok(Fitted { head, tuning })
+        let (tuning, reached) = self.tune(base, start, &head, reached, ledger)?;
+        Ok(Fitted { head, tuning, reached })
     }
 
     fn freeze(&self, base: &Base, split: usize) -> Result<Start> {
@@ -276,9 +317,9 @@ impl Run<'_> {
         base: &Base,
         start: Start,
         head: &Head,
-        reached: &Reached,
+        reached: Reached,
         ledger: &mut Ledger,
-    ) -> Result<Tuning> {
+    ) -> Result<(Tuning, Reached)> {
         let (header, compute) = (self.header, self.compute);
         let Start { mut bert, frozen, split } = start;
         if header.method == Method::Full {
@@ -309,12 +350,34 @@ impl Run<'_> {
             &header.options,
             self.reporter,
         )?;
-        self.tell(&report, reached, ledger);
+        self.tell(&report, &reached, ledger);
         if report.is_kept() {
-            return Ok(tuning);
+            return Ok((tuning, report.reached));
         }
         before.restore(&all_parameters(head));
-        Ok(Tuning::Frozen)
+        Ok((Tuning::Frozen, reached))
+    }
+
+    /// Whether text improves the validation AUC by more than the paired standard error.
+    fn text_is_kept(&self, text: &Reached, plain: &Reached, ledger: &mut Ledger) -> bool {
+        let labels = self.rows.labels_of(&judged_rows(self.rows, &self.header.options));
+        let gain = metrics::auc_difference(&text.scores, &plain.scores, &labels);
+        let kept = gain.is_some_and(|(gain, error)| gain > error);
+        ledger.auc_without_text = plain.judgement.auc;
+        ledger.text_gain_se = gain.map(|(_, error)| error);
+        ledger.text_kept = kept;
+        let figure = |auc: Option<f64>| auc.map_or("unknown".to_owned(), |auc| format!("{auc:.4}"));
+        let verdict = match kept {
+            true => "text is kept",
+            false => "text adds nothing reliable and is left out of the version",
+        };
+        self.reporter.notice(format!(
+            "validation AUC {} with text, {} without (standard error of the gain {}): {verdict}",
+            figure(text.judgement.auc),
+            figure(plain.judgement.auc),
+            figure(ledger.text_gain_se),
+        ));
+        kept
     }
 
     fn tell(&self, report: &TuneReport, frozen: &Reached, ledger: &mut Ledger) {
