@@ -6,8 +6,8 @@ cd "$root"
 say "format"
 cargo fmt --all --check
 say "lints"
-cargo clippy --quiet --all-targets -- -D warnings
-cargo clippy --quiet -p riskft-tests --all-targets -- -D warnings
+cargo clippy --quiet -p riskft -- -D warnings
+cargo clippy --quiet -p riskft-core -p riskft-tests -p riskft-bench --all-targets -- -D warnings
 if [ -e "$LIBTORCH/lib/libtorch_cpu.so" ]; then
     cargo clippy --quiet --release -p riskft-trainer --all-targets -- -D warnings
 else
