@@ -60,7 +60,6 @@ pub fn check_model_name(name: &str) -> Result<()> {
 
 struct ModelRow {
     owner: String,
-    deployed: Option<i32>,
     files: Option<VersionFiles>,
 }
 
@@ -80,7 +79,7 @@ pub fn scorable(text: &str) -> Result<VersionFiles> {
         .hint("The view riskft.versions lists the versions of your models.")),
         (None, None) => {
             Err(Refusal::new("55000", format!("model \"{}\" has no deployed version", wanted.name))
-                .detail(format!("The deployed version is {:?}.", row.deployed))
+                .detail("Versions are stored, but none is deployed.")
                 .hint(format!("Deploy one: SELECT riskft_deploy('{}', 1).", wanted.name)))
         }
     }
@@ -119,7 +118,7 @@ fn read_model(wanted: &ModelName<'_>) -> Result<Option<ModelRow>> {
                     encoder_file: file(6, 7),
                     training_file: file(8, 9),
                 });
-            ModelRow { owner: row.get(1).unwrap_or_default(), deployed: row.get(2), files }
+            ModelRow { owner: row.get(1).unwrap_or_default(), files }
         },
     )?;
     Ok(rows.into_iter().next())
