@@ -57,7 +57,9 @@ impl Platt {
         if fitted.slope >= MIN_SLOPE {
             return fitted;
         }
-        newton(&targets, Platt { slope: MIN_SLOPE, intercept: fitted.intercept }, true)
+        // From the base rate, not from the fitted intercept: that belongs to the fitted slope, and
+        // with another one it can lie where every score is 0 and the gradient too.
+        newton(&targets, Platt { slope: MIN_SLOPE, intercept: libm::log(start) }, true)
     }
 
     /// The calibrated probability.
@@ -162,4 +164,20 @@ fn cross_entropy(rows: &[(f64, f64)], platt: Platt) -> f64 {
             z.max(0.0) + libm::log1p(libm::exp(-z.abs())) - target * z
         })
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Logits in a narrow band that rank backwards: the unconstrained intercept is in the thousands.
+    #[test]
+    fn a_reversed_ranking_keeps_the_base_rate() {
+        let logits: Vec<f64> = (0..200).map(|i| -1.7 + 0.01 * f64::from(i) / 200.0).collect();
+        let labels: Vec<bool> = (0..200).map(|i| i < 60).collect();
+        let platt = Platt::fit(&logits, &labels);
+        let mean = logits.iter().map(|l| platt.apply(*l)).sum::<f64>() / 200.0;
+        assert_eq!(platt.slope, MIN_SLOPE);
+        assert!((mean - 0.3).abs() < 0.01, "{mean}");
+    }
 }

@@ -280,6 +280,7 @@ pub fn read_frame(input: &mut impl Read, payload: &mut Vec<u8>) -> Result<u8> {
 pub fn broken(detail: &str) -> Refusal {
     Refusal::new(code::PROTOCOL_VIOLATION, "malformed training job")
         .detail(format!("In reading the job, {detail}."))
+        .hint("The trainer and the extension must be of the same version; run make install.")
 }
 
 /// Columns of some rows, on their way to the trainer.
