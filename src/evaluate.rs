@@ -59,7 +59,7 @@ fn evaluate(
     let positives = scored.labels.iter().filter(|l| **l).count();
     if positives == 0 || positives == scored.labels.len() {
         pgrx::notice!(
-            "auc, ks, f1 and average_precision are null: the {} labelled rows are of one class",
+            "auc, ks, f1 and average_precision are null: the {} labelled rows are not of two classes (one class, or none)",
             scored.labels.len()
         );
     }

@@ -25,7 +25,8 @@ use crate::trainer_process::TrainerProcess;
 
 /// Payload of one batch frame, bytes, beyond which it is sent.
 const BATCH_BYTES: usize = 1 << 20;
-/// Least time between two NOTICEs of one phase.
+/// Least time between two NOTICEs of one phase: those with an epoch's figures, and the others.
+const FIGURES_EVERY: Duration = Duration::from_secs(1);
 const NOTICE_EVERY: Duration = Duration::from_secs(5);
 
 /// The arguments of a CALL.
