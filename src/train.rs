@@ -272,9 +272,12 @@ impl Listener {
     /// One NOTICE for each phase, each epoch's figures, and every few seconds between them.
     fn progress(&mut self, progress: &Progress) {
         let now = Instant::now();
-        let soon =
-            |(phase, at): &(String, Instant)| *phase == progress.phase && now - *at < NOTICE_EVERY;
-        if progress.validation_auc.is_none() && self.last.as_ref().is_some_and(soon) {
+        let least = match progress.validation_auc {
+            Some(_) => FIGURES_EVERY,
+            None => NOTICE_EVERY,
+        };
+        let soon = |(phase, at): &(String, Instant)| *phase == progress.phase && now - *at < least;
+        if self.last.as_ref().is_some_and(soon) {
             return;
         }
         self.last = Some((progress.phase.clone(), now));
