@@ -279,6 +279,7 @@ impl Run<'_> {
         };
         ledger.parameters += base.parameters() as u64;
         let split = first_layer(self.header.method, options, &base.shape);
+        meter.phase("encode");
         let start = self.freeze(base, split)?;
         meter.phase("head");
         let vectors = Some(&start.frozen.vectors);
