@@ -27,6 +27,9 @@ use crate::spi::{self, Param};
 /// of base/pgsql_tmp whose name begins with pgsql_tmp at its start; pg_basebackup skips them.
 const FOLDER: &str = "base/pgsql_tmp/pgsql_tmp_riskft";
 
+/// Tries to write a file whose folder vanishes meanwhile.
+const ATTEMPTS: u32 = 3;
+
 pub type SharedScorer = Rc<RefCell<Scorer>>;
 
 struct Entry {
@@ -103,12 +106,43 @@ pub fn open(file: &StoredFile) -> Result<Storage> {
     if let Some(map) = map(&path, file.length)? {
         return Ok(map);
     }
-    write(&path, file)?;
-    map(&path, file.length)?.ok_or_else(|| {
-        Refusal::new("58030", "model file cannot be mapped")
-            .detail(format!("\"{}\" vanished after it was written.", path.display()))
-            .hint("Try again.")
-    })
+    // The folder is one of temporary files, which an administrator may clear at any time.
+    for attempt in 1.. {
+        match write(&path, file) {
+            Err(Unwritten::Vanished(_)) if attempt < ATTEMPTS => continue,
+            outcome => outcome.map_err(Unwritten::refusal)?,
+        }
+        if let Some(map) = map(&path, file.length)? {
+            return Ok(map);
+        }
+        if attempt == ATTEMPTS {
+            break;
+        }
+    }
+    Err(Refusal::new("58030", "model file cannot be mapped")
+        .detail(format!("\"{}\" vanished after it was written.", path.display()))
+        .hint("Try again."))
+}
+
+/// Why a file did not reach the cache.
+enum Unwritten {
+    /// The folder or the half-written file was removed meanwhile.
+    Vanished(Refusal),
+    Refused(Refusal),
+}
+
+impl Unwritten {
+    fn refusal(self) -> Refusal {
+        match self {
+            Unwritten::Vanished(refusal) | Unwritten::Refused(refusal) => refusal,
+        }
+    }
+}
+
+impl From<Refusal> for Unwritten {
+    fn from(refusal: Refusal) -> Self {
+        Unwritten::Refused(refusal)
+    }
 }
 
 /// The mapped file, or None where it is absent or of another length.
@@ -121,6 +155,14 @@ fn map(path: &Path, length: u64) -> Result<Option<Storage>> {
     // or truncated afterwards; the folder belongs to the server's user.
     let map = unsafe { Mmap::map(&file) }.map_err(|e| failed(path, &e))?;
     Ok(Some(Arc::new(map)))
+}
+
+fn unwritten(path: &Path, error: &std::io::Error) -> Unwritten {
+    let refusal = failed(path, error);
+    if error.kind() == std::io::ErrorKind::NotFound {
+        return Unwritten::Vanished(refusal);
+    }
+    Unwritten::Refused(refusal)
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> Refusal {
@@ -139,9 +181,9 @@ impl Drop for Unfinished {
     }
 }
 
-fn write(path: &Path, file: &StoredFile) -> Result<()> {
+fn write(path: &Path, file: &StoredFile) -> std::result::Result<(), Unwritten> {
     let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(FOLDER).map_err(|e| failed(path, &e))?;
+    builder.recursive(true).mode(0o700).create(FOLDER).map_err(|e| unwritten(path, &e))?;
     let temporary = Unfinished(path.with_extension(std::process::id().to_string()));
     let _ = fs::remove_file(&temporary.0);
     let mut out = OpenOptions::new()
@@ -149,8 +191,8 @@ fn write(path: &Path, file: &StoredFile) -> Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(&temporary.0)
-        .map_err(|e| failed(path, &e))?;
-    allocate(&out, file.length).map_err(|e| failed(path, &e))?;
+        .map_err(|e| unwritten(path, &e))?;
+    allocate(&out, file.length).map_err(|e| unwritten(path, &e))?;
     let mut hash = artifact::Digest::default();
     let mut written = 0u64;
     for number in 0.. {
@@ -159,14 +201,14 @@ fn write(path: &Path, file: &StoredFile) -> Result<()> {
         hash.update(&chunk);
         written += chunk.len() as u64;
         if written > file.length {
-            return Err(damaged(&file.digest));
+            return Err(damaged(&file.digest).into());
         }
-        out.write_all(&chunk).map_err(|e| failed(path, &e))?;
+        out.write_all(&chunk).map_err(|e| unwritten(path, &e))?;
     }
     if written != file.length || hash.finish() != file.digest {
-        return Err(damaged(&file.digest));
+        return Err(damaged(&file.digest).into());
     }
-    fs::rename(&temporary.0, path).map_err(|e| failed(path, &e))?;
+    fs::rename(&temporary.0, path).map_err(|e| unwritten(path, &e))?;
     Ok(())
 }
 

@@ -296,7 +296,8 @@ fn scores_survive_restart_and_return() {
 /// Model files are data, not code: what does not match its digest is refused, not run.
 #[test]
 fn a_damaged_model_is_refused() {
-    let database = Database::new();
+    let cluster = riskft_tests::Cluster::start();
+    let database = Database::within(&cluster);
     fixture::loans(&database, 400);
     let mut analyst = database.analyst();
     analyst.run(
