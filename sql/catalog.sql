@@ -57,13 +57,26 @@ CREATE TABLE riskft.run (
     method text NOT NULL,
     base text,
     options jsonb NOT NULL,
-    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    queued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    started_at timestamptz,
     ended_at timestamptz,
+    sqlstate text,
     error text,
+    error_detail text,
+    error_hint text,
+    notices text[] NOT NULL DEFAULT '{}',
     ledger jsonb NOT NULL DEFAULT '{}',
-    device_hour_price float8 NOT NULL DEFAULT 0
+    device_hour_price float8 NOT NULL DEFAULT 0,
+    login name,
+    request jsonb,
+    search_path text
 );
 COMMENT ON TABLE riskft.run IS 'A training, and what it used';
+COMMENT ON COLUMN riskft.run.owner IS 'Role that the run executes as';
+COMMENT ON COLUMN riskft.run.login IS 'Role that the worker of a queued run connects as: the session user that queued it';
+COMMENT ON COLUMN riskft.run.request IS 'Arguments of a queued run; its relation is resolved when it is queued';
+COMMENT ON COLUMN riskft.run.search_path IS 'Search path of the session that queued the run, taken over by its worker';
+CREATE INDEX ON riskft.run (run_id) WHERE state IN ('queued', 'running');
 
 CREATE TABLE riskft.version (
     model_id bigint NOT NULL REFERENCES riskft.model ON DELETE CASCADE,

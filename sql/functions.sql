@@ -11,6 +11,16 @@ CREATE PROCEDURE riskft_train(
 COMMENT ON PROCEDURE riskft_train IS
     'Train a version of a model on a table, view or SELECT; returns version, test AUC, test KS and run';
 
+CREATE FUNCTION riskft_wait(run bigint, timeout interval DEFAULT NULL) RETURNS text
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_wait_wrapper';
+COMMENT ON FUNCTION riskft_wait(bigint, interval) IS
+    'Wait for the end of a run, or for the time-out; returns the state that the run is in then';
+
+CREATE FUNCTION riskft_cancel(run bigint) RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_cancel_wrapper';
+COMMENT ON FUNCTION riskft_cancel(bigint) IS
+    'Cancel a queued or running run; false when it has ended already';
+
 CREATE FUNCTION risk_score(model text, t anyelement) RETURNS float8
     LANGUAGE c STABLE PARALLEL SAFE COST 400 AS 'MODULE_PATHNAME', 'risk_score';
 COMMENT ON FUNCTION risk_score(text, anyelement) IS

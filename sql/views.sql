@@ -31,9 +31,39 @@ JOIN riskft.blob b ON b.digest = v.version_digest
 WHERE riskft.is_own(m.owner);
 COMMENT ON VIEW riskft.versions IS 'Versions of your models: how each was trained and what it reached on its test rows';
 
+CREATE FUNCTION riskft.running_state(run bigint) RETURNS text
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'riskft_running_state_wrapper';
+COMMENT ON FUNCTION riskft.running_state(bigint) IS
+    'State of a run whose row says running: failed where the process that worked on it is gone';
+
+CREATE FUNCTION riskft.working(
+    OUT run bigint, OUT pid integer, OUT model text, OUT owner name, OUT phase text,
+    OUT done bigint, OUT total bigint, OUT epoch bigint, OUT loss float8,
+    OUT validation_auc float8, OUT started_at timestamptz, OUT seconds_left float8)
+    RETURNS SETOF record
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 5 AS 'MODULE_PATHNAME', 'riskft_working_wrapper';
+COMMENT ON FUNCTION riskft.working() IS
+    'Trainings under way in this database that the current role may see; read riskft.progress';
+
+CREATE VIEW riskft.progress WITH (security_barrier) AS
+SELECT w.run, w.pid, w.model, w.owner, w.phase, w.done, w.total, w.epoch, w.loss,
+       w.validation_auc, w.started_at, now_.at - w.started_at AS elapsed,
+       make_interval(secs => w.seconds_left) AS time_left
+FROM riskft.working() w, (SELECT clock_timestamp() AS at) now_
+UNION ALL
+SELECT r.run_id, NULL, r.model_name, r.owner, 'queued', 0, 0, 0, NULL, NULL, NULL, NULL, NULL
+FROM riskft.run r
+WHERE r.state = 'queued'
+  AND (riskft.is_own(r.owner) OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'));
+COMMENT ON VIEW riskft.progress IS
+    'Trainings queued or under way, of your roles; of all roles for members of pg_read_all_stats';
+
 CREATE VIEW riskft.runs WITH (security_barrier) AS
-SELECT r.run_id AS run, r.model_name AS model, r.owner, r.state, r.relation, r.target, r.method,
-       r.base, r.options, r.started_at, r.ended_at, r.error,
+SELECT r.run_id AS run, r.model_name AS model, r.owner, s.state, r.relation, r.target, r.method,
+       r.base, r.options, r.queued_at, r.started_at, r.ended_at, r.sqlstate,
+       CASE WHEN r.state = 'running' AND s.state = 'failed'
+            THEN 'the process that worked on the run ended' ELSE r.error END AS error,
+       r.error_detail, r.error_hint, r.notices,
        (r.ledger ->> 'rows')::bigint AS rows,
        (r.ledger ->> 'rows_unlabelled')::bigint AS rows_unlabelled,
        (r.ledger ->> 'rows_train')::bigint AS rows_train,
@@ -49,7 +79,9 @@ SELECT r.run_id AS run, r.model_name AS model, r.owner, r.state, r.relation, r.t
        (r.ledger ->> 'auc_without_text')::float8 AS auc_without_text,
        (r.ledger ->> 'text_gain_se')::float8 AS text_gain_se,
        (r.ledger ->> 'text_kept')::boolean AS text_kept
-FROM riskft.run r
+FROM riskft.run r,
+     LATERAL (SELECT CASE r.state WHEN 'running' THEN riskft.running_state(r.run_id)
+                     ELSE r.state END AS state) s
 WHERE riskft.is_own(r.owner);
 COMMENT ON VIEW riskft.runs IS 'Your trainings: state, rows of each part, and what tuning the encoder brought';
 
@@ -112,5 +144,5 @@ COMMENT ON VIEW riskft.costs IS
     'What each of your trainings used, and its cost at riskft.device_hour_price of the day';
 
 GRANT USAGE ON SCHEMA riskft TO PUBLIC;
-GRANT SELECT ON riskft.models, riskft.versions, riskft.runs, riskft.phases, riskft.features,
+GRANT SELECT ON riskft.models, riskft.versions, riskft.runs, riskft.progress, riskft.phases, riskft.features,
     riskft.metrics, riskft.gates, riskft.costs TO PUBLIC;

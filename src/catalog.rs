@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 
-use pgrx::pg_sys;
+use pgrx::pg_sys::{self, Oid};
 use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::spi::{self, Param};
@@ -153,23 +153,56 @@ pub fn require_owner(model: &str, owner: &str) -> Result<()> {
         .hint(format!("Ask a member of role \"{owner}\"; its members may use the model.")))
 }
 
-fn has_rights_of(owner: &str) -> bool {
-    let Ok(name) = CString::new(owner) else { return false };
-    // SAFETY: catalogue lookups from the server's only thread; an absent role gives InvalidOid.
+/// Whether the current role has the privileges of the named one; a role that does not exist any
+/// more leaves them to superusers.
+pub fn has_rights_of(owner: &str) -> bool {
+    // SAFETY: catalogue lookups from the server's only thread.
     unsafe {
-        let role = pg_sys::get_role_oid(name.as_ptr(), true);
-        if role == pg_sys::InvalidOid {
-            return pg_sys::superuser();
+        match role_id(owner) {
+            Some(role) => pg_sys::has_privs_of_role(pg_sys::GetUserId(), role),
+            None => pg_sys::superuser(),
         }
-        pg_sys::has_privs_of_role(pg_sys::GetUserId(), role)
     }
+}
+
+/// Whether the current role may see how a run of `owner` stands.
+pub fn may_watch(owner: &str) -> bool {
+    has_rights_of(owner) || has_rights_of("pg_read_all_stats")
+}
+
+/// Whether the current role may cancel a run of `owner`; as for pg_cancel_backend.
+pub fn may_signal(owner: &str) -> bool {
+    // SAFETY: a catalogue lookup.
+    let is_superuser = role_id(owner).is_some_and(|role| unsafe { pg_sys::superuser_arg(role) });
+    has_rights_of(owner) || (!is_superuser && has_rights_of("pg_signal_backend"))
+}
+
+/// The role of a name.
+pub fn role_id(name: &str) -> Option<Oid> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: a catalogue lookup; an absent role gives InvalidOid.
+    let role = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };
+    (role != pg_sys::InvalidOid).then_some(role)
+}
+
+/// Name of the role that logged in, or that SET SESSION AUTHORIZATION chose.
+pub fn session_role() -> String {
+    // SAFETY: as for `current_role`.
+    unsafe { role_name(pg_sys::GetSessionUserId()) }
 }
 
 /// Name of the current role.
 pub fn current_role() -> String {
-    // SAFETY: the current user exists; the name is palloc'd and copied.
+    // SAFETY: the current user exists.
+    unsafe { role_name(pg_sys::GetUserId()) }
+}
+
+/// # Safety
+/// The role exists.
+unsafe fn role_name(role: Oid) -> String {
+    // SAFETY: the name is palloc'd and copied.
     unsafe {
-        let name = pg_sys::GetUserNameFromId(pg_sys::GetUserId(), false);
+        let name = pg_sys::GetUserNameFromId(role, false);
         std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned()
     }
 }

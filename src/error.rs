@@ -1,6 +1,7 @@
 //! Refusals become PostgreSQL errors here, and nowhere else.
 
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
+use pgrx::pg_sys::panic::CaughtError;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::PgLogLevel;
 use riskft_core::refusal::Refusal;
@@ -41,4 +42,20 @@ fn sqlstate(code: &str) -> i32 {
         .enumerate()
         .map(|(place, byte)| (i32::from(byte.wrapping_sub(b'0')) & 0x3F) << (6 * place))
         .sum()
+}
+
+/// An ERROR that was caught, in the words that the user would have seen.
+pub fn refusal_of(error: &CaughtError) -> Refusal {
+    let report = match error {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
+        CaughtError::RustPanic { ereport, .. } => ereport,
+    };
+    Refusal::new(&code_of(report.sql_error_code() as i32), report.message())
+        .detail(report.detail().unwrap_or_default())
+        .hint(report.hint().unwrap_or_default())
+}
+
+/// The five characters of an SQLSTATE; undoes [`sqlstate`].
+fn code_of(state: i32) -> String {
+    (0..5).map(|place| char::from(b'0' + (state >> (6 * place) & 0x3F) as u8)).collect()
 }

@@ -11,7 +11,11 @@
 //! | `catalog` | models, versions, rights |
 //! | `datum` | a PostgreSQL value -> a cell |
 //! | `relation` | table, view or SELECT -> typed columns and batches, as the caller |
+//! | `request` | the arguments of riskft_train |
 //! | `train`, `trainer_process` | riskft_train; start, feed, watch, kill the trainer |
+//! | `listener`, `progress` | what the trainer says -> NOTICEs, and riskft.progress for others |
+//! | `run`, `lock` | a run's row and state; which runs are alive, how many trainers there are |
+//! | `queue`, `worker` | runs that do not wait, riskft_cancel, riskft_wait; their workers |
 //! | `publish` | verify, store, switch: one transaction |
 //! | `model_cache` | stored model files -> memory maps, shared by all backends |
 //! | `score` | risk_score, risk_score_json |
@@ -23,14 +27,21 @@ mod datum;
 mod error;
 mod evaluate;
 mod lifecycle;
+mod listener;
+mod lock;
 mod model_cache;
+mod progress;
 mod publish;
+mod queue;
 mod relation;
+mod request;
+mod run;
 mod score;
 mod settings;
 mod spi;
 mod train;
 mod trainer_process;
+mod worker;
 
 pgrx::pg_module_magic!();
 

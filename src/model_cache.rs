@@ -181,9 +181,17 @@ impl Drop for Unfinished {
     }
 }
 
+/// The folder, which may not exist yet.
+pub fn folder() -> &'static Path {
+    Path::new(FOLDER)
+}
+
+pub fn make_folder() -> std::io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(FOLDER)
+}
+
 fn write(path: &Path, file: &StoredFile) -> std::result::Result<(), Unwritten> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(FOLDER).map_err(|e| unwritten(path, &e))?;
+    make_folder().map_err(|e| unwritten(path, &e))?;
     let temporary = Unfinished(path.with_extension(std::process::id().to_string()));
     let _ = fs::remove_file(&temporary.0);
     let mut out = OpenOptions::new()

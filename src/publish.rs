@@ -9,7 +9,6 @@ use riskft_core::protocol::{BlobHeader, BlobKind, JobHeader, TrainingResult};
 use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::catalog;
-use crate::settings;
 use crate::spi::{self, Param};
 
 /// Bytes of one row of riskft.blob_chunk.
@@ -24,15 +23,22 @@ pub struct Published {
 /// A model file as the trainer returned it.
 pub type Blob = (BlobHeader, Vec<u8>);
 
-pub fn publish(job: &JobHeader, result: &TrainingResult, blobs: &[Blob]) -> Result<Published> {
+/// Stores a version of the run `run`, whose row is there; also returns what was decided about its
+/// deployment, in words.
+pub fn publish(
+    run: i64,
+    job: &JobHeader,
+    result: &TrainingResult,
+    blobs: &[Blob],
+) -> Result<(Published, String)> {
     verify(blobs)?;
     let role = catalog::current_role();
-    let (published, owner) = spi::as_owner(|| store(job, result, blobs, &role))?;
+    let (published, owner) = spi::as_owner(|| store(run, job, result, blobs, &role))?;
     // The row is locked now: a model that another role made meanwhile is refused, and the
     // statement's end takes the rows back.
     catalog::require_owner(&job.model, &owner)?;
-    decide_deployment(job, result, &published)?;
-    Ok(published)
+    let verdict = decide_deployment(job, result, &published)?;
+    Ok((published, verdict))
 }
 
 /// Digests fit the bytes, and the version loads: an unsound file is never stored.
@@ -66,6 +72,7 @@ struct ModelRow {
 }
 
 fn store(
+    run: i64,
     job: &JobHeader,
     result: &TrainingResult,
     blobs: &[Blob],
@@ -75,7 +82,6 @@ fn store(
     for (header, bytes) in blobs {
         store_blob(header, bytes)?;
     }
-    let run = store_run(job, result, role)?;
     store_version(&model, run, result, blobs)?;
     store_metrics(&model, result)?;
     store_features(&model, result)?;
@@ -127,31 +133,6 @@ fn store_blob(header: &BlobHeader, bytes: &[u8]) -> Result<()> {
         )?;
     }
     Ok(())
-}
-
-fn store_run(job: &JobHeader, result: &TrainingResult, role: &str) -> Result<i64> {
-    let rows = spi::query(
-        "INSERT INTO riskft.run (model_name, owner, state, relation, target, method, base, options,
-                                 started_at, ended_at, ledger, device_hour_price)
-         VALUES ($1, $2::name, 'done', $3, $4, $5, $6, $7::jsonb,
-                 clock_timestamp() - make_interval(secs => $8), clock_timestamp(), $9::jsonb, $10)
-         RETURNING run_id",
-        &[
-            Param::Text(&job.model),
-            Param::Text(role),
-            Param::Text(&job.relation),
-            Param::Text(&job.target),
-            Param::Text(job.method.name()),
-            Param::OptionalText((!job.base_dir.is_empty()).then_some(job.base.as_str())),
-            Param::Text(&json(&job.options)?),
-            Param::Float8(result.ledger.wall_seconds),
-            Param::Text(&json(&result.ledger)?),
-            Param::Float8(settings::DEVICE_HOUR_PRICE.get()),
-        ],
-        false,
-        |row| row.get::<i64>(1).unwrap_or_default(),
-    )?;
-    Ok(rows.first().copied().unwrap_or_default())
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String> {
@@ -227,7 +208,7 @@ fn store_features(model: &ModelRow, result: &TrainingResult) -> Result<()> {
     Ok(())
 }
 
-fn decide_deployment(job: &JobHeader, result: &TrainingResult, new: &Published) -> Result<()> {
+fn decide_deployment(job: &JobHeader, result: &TrainingResult, new: &Published) -> Result<String> {
     let deployed = spi::as_owner(|| {
         let rows = spi::query(
             "SELECT deployed_version FROM riskft.model WHERE name = $1",
@@ -238,17 +219,15 @@ fn decide_deployment(job: &JobHeader, result: &TrainingResult, new: &Published) 
         Ok(rows.into_iter().next().flatten())
     })?;
     let (deploy, why) = verdict(job.options.deploy, deployed, result);
-    if deploy {
-        switch(&job.model, new.version)?;
-        pgrx::notice!("version {} of model \"{}\" is deployed: {why}", new.version, job.model);
-    } else {
-        pgrx::notice!(
-            "version {} of model \"{}\" is stored but not deployed: {why}",
-            new.version,
-            job.model
-        );
+    let name = &job.model;
+    if !deploy {
+        return Ok(format!(
+            "version {} of model \"{name}\" is stored but not deployed: {why}",
+            new.version
+        ));
     }
-    Ok(())
+    switch(name, new.version)?;
+    Ok(format!("version {} of model \"{name}\" is deployed: {why}", new.version))
 }
 
 /// Whether the new version is deployed, and why. "Not worse" means: its AUC on the test rows lies

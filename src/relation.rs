@@ -34,6 +34,37 @@ impl Relation {
         require_one_select(&select)?;
         Ok(Relation { select })
     }
+
+    /// The SELECT that `text` resolved to earlier.
+    pub fn of_select(select: &str) -> Result<Self> {
+        let select = CString::new(select)
+            .map_err(|_| invalid_relation("It holds a zero byte.".to_owned()))?;
+        require_one_select(&select)?;
+        Ok(Relation { select })
+    }
+
+    /// The one SELECT.
+    pub fn text(&self) -> String {
+        self.select.to_string_lossy().into_owned()
+    }
+
+    /// Whether the SELECT names a temporary table or view.
+    pub fn uses_temporary(&self) -> Result<bool> {
+        // SAFETY: parses and analyses in the current memory context, under the statement's
+        // snapshot; an ERROR (an unknown column) leaves as one.
+        unsafe {
+            let list =
+                pg_sys::raw_parser(self.select.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+            let query = pg_sys::parse_analyze_fixedparams(
+                nth(list, 0).cast(),
+                self.select.as_ptr(),
+                std::ptr::null(),
+                0,
+                std::ptr::null_mut(),
+            );
+            Ok(pg_sys::isQueryUsingTempRelation(query))
+        }
+    }
 }
 
 fn invalid_relation(detail: String) -> Refusal {

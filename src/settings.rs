@@ -21,6 +21,7 @@ pub static KERNEL: GucSetting<KernelChoice> = GucSetting::<KernelChoice>::new(Ke
 pub static TEXT_CACHE: GucSetting<i32> = GucSetting::<i32>::new(4096);
 pub static MODEL_CACHE: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
 pub static MAX_MODEL_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
+pub static MAX_TRAINERS: GucSetting<i32> = GucSetting::<i32>::new(1);
 pub static DEVICE_HOUR_PRICE: GucSetting<f64> = GucSetting::<f64>::new(0.0);
 
 pub fn register() {
@@ -74,6 +75,14 @@ pub fn register() {
         (64, i32::MAX),
         GucContext::Suset,
         memory,
+    );
+    int(
+        c"riskft.max_trainers",
+        c"Most trainings that run on the server at the same time; further ones wait.",
+        &MAX_TRAINERS,
+        (1, 64),
+        GucContext::Sighup,
+        GucFlags::default(),
     );
     GucRegistry::define_float_guc(
         c"riskft.device_hour_price",
@@ -132,6 +141,11 @@ pub fn bytes(setting: &'static GucSetting<i32>) -> usize {
     usize::try_from(setting.get()).unwrap_or(0).saturating_mul(1024)
 }
 
+/// Places for trainers.
+pub fn max_trainers() -> u32 {
+    u32::try_from(MAX_TRAINERS.get()).unwrap_or(1).max(1)
+}
+
 pub fn kernel() -> Result<Kernel, riskft_core::refusal::Refusal> {
     let kernel = match KERNEL.get() {
         KernelChoice::Auto => return Ok(Kernel::detect()),
@@ -145,4 +159,41 @@ pub fn kernel() -> Result<Kernel, riskft_core::refusal::Refusal> {
     Err(riskft_core::refusal::Refusal::new("0A000", "this processor lacks the chosen int8 kernel")
         .detail(format!("riskft.kernel is {kernel:?}."))
         .hint("Set riskft.kernel to auto."))
+}
+
+/// The session's search path, as SHOW prints it.
+pub fn search_path() -> String {
+    // SAFETY: the server's own string, copied.
+    unsafe {
+        let path = pgrx::pg_sys::GetConfigOption(c"search_path".as_ptr(), true, false);
+        if path.is_null() {
+            return String::new();
+        }
+        CStr::from_ptr(path).to_string_lossy().into_owned()
+    }
+}
+
+/// Sets what a queued run takes over from the session that queued it.
+pub fn take_over(
+    search_path: &str,
+    device_hour_price: f64,
+) -> Result<(), riskft_core::refusal::Refusal> {
+    let price = device_hour_price.to_string();
+    for (name, value) in
+        [(c"search_path", search_path), (c"riskft.device_hour_price", price.as_str())]
+    {
+        let value = CString::new(value).map_err(|_| {
+            riskft_core::refusal::Refusal::new("22021", "setting holds a zero byte")
+        })?;
+        // SAFETY: plain call; a value that is not allowed is an ERROR.
+        unsafe {
+            pgrx::pg_sys::SetConfigOption(
+                name.as_ptr(),
+                value.as_ptr(),
+                pgrx::pg_sys::GucContext::PGC_USERSET,
+                pgrx::pg_sys::GucSource::PGC_S_SESSION,
+            );
+        }
+    }
+    Ok(())
 }

@@ -20,6 +20,8 @@ pub enum Param<'a> {
     Float8(f64),
     OptionalFloat8(Option<f64>),
     Bytes(&'a [u8]),
+    /// Microseconds since 2000-01-01, UTC.
+    Timestamp(i64),
 }
 
 impl Param<'_> {
@@ -32,6 +34,7 @@ impl Param<'_> {
             Param::Int8(v) => (pg_sys::INT8OID, v.into_datum()),
             Param::Float8(v) => (pg_sys::FLOAT8OID, v.into_datum()),
             Param::OptionalFloat8(v) => (pg_sys::FLOAT8OID, v.into_datum()),
+            Param::Timestamp(v) => (pg_sys::TIMESTAMPTZOID, v.into_datum()),
             Param::Bytes(v) => (pg_sys::BYTEAOID, v.into_datum()),
         }
     }
@@ -103,33 +106,80 @@ pub fn execute(sql: &str, params: &[Param<'_>]) -> Result<()> {
     query(sql, params, false, |_| ()).map(|_| ())
 }
 
-/// Does something with the rights of the catalogue's owner and a search path that no user can
-/// reach into.
-pub fn as_owner<T>(action: impl FnOnce() -> Result<T>) -> Result<T> {
-    let guard = OwnerRights::take()?;
+/// Does something under a fresh snapshot: what others have committed by now.
+pub fn latest<T>(action: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: push and pop are paired; an ERROR between them leaves through the transaction's
+    // abort, which pops.
+    unsafe {
+        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        let result = action();
+        pg_sys::PopActiveSnapshot();
+        result
+    }
+}
+
+/// Does something with the rights of a role, as SET ROLE gives them, but so that no code that
+/// runs meanwhile can change the role.
+pub fn as_role<T>(role: Oid, action: impl FnOnce() -> Result<T>) -> Result<T> {
+    let guard = Rights::take(role);
     let result = action();
     drop(guard);
     result
 }
 
-struct OwnerRights {
-    user: Oid,
-    context: i32,
-    nest_level: i32,
+/// Does something with the rights of the catalogue's owner and a search path that no user can
+/// reach into.
+pub fn as_owner<T>(action: impl FnOnce() -> Result<T>) -> Result<T> {
+    let rights = Rights::take(catalog_owner()?);
+    let path = SearchPath::close();
+    let result = action();
+    drop(path);
+    drop(rights);
+    result
 }
 
-impl OwnerRights {
-    fn take() -> Result<Self> {
+/// A role's rights, until dropped.
+struct Rights {
+    user: Oid,
+    context: i32,
+}
+
+impl Rights {
+    fn take(role: Oid) -> Self {
         // SAFETY: plain calls into the server from its only thread; the saved identity is put
         // back by Drop, or by the transaction's abort.
         unsafe {
-            let owner = catalog_owner()?;
             let (mut user, mut context) = (Oid::INVALID, 0);
             pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
             pg_sys::SetUserIdAndSecContext(
-                owner,
+                role,
                 context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32,
             );
+            Rights { user, context }
+        }
+    }
+}
+
+impl Drop for Rights {
+    fn drop(&mut self) {
+        // While an ERROR unwinds, the transaction's abort restores them.
+        if std::thread::panicking() {
+            return;
+        }
+        // SAFETY: undoes `take`.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) };
+    }
+}
+
+/// A search path that no user can reach into, until dropped.
+struct SearchPath {
+    nest_level: i32,
+}
+
+impl SearchPath {
+    fn close() -> Self {
+        // SAFETY: a new nest level, undone by Drop or by the transaction's abort.
+        unsafe {
             let nest_level = pg_sys::NewGUCNestLevel();
             pg_sys::set_config_option(
                 c"search_path".as_ptr(),
@@ -141,22 +191,19 @@ impl OwnerRights {
                 0,
                 false,
             );
-            Ok(OwnerRights { user, context, nest_level })
+            SearchPath { nest_level }
         }
     }
 }
 
-impl Drop for OwnerRights {
+impl Drop for SearchPath {
     fn drop(&mut self) {
-        // While an ERROR unwinds, the transaction's abort restores both.
+        // While an ERROR unwinds, the transaction's abort restores it.
         if std::thread::panicking() {
             return;
         }
-        // SAFETY: undoes `take` in reverse order.
-        unsafe {
-            pg_sys::AtEOXact_GUC(false, self.nest_level);
-            pg_sys::SetUserIdAndSecContext(self.user, self.context);
-        }
+        // SAFETY: undoes `close`.
+        unsafe { pg_sys::AtEOXact_GUC(false, self.nest_level) };
     }
 }
 

@@ -1,46 +1,41 @@
 //! riskft_train: reads the relation as the caller, feeds the trainer, publishes what it returns.
+//!
+//! Within a statement the three steps of a [`Training`] follow each other in the caller's
+//! transaction. A worker ([`crate::worker`]) takes the same steps: it reads in one transaction,
+//! waits for the trainer in none, and publishes in another.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use pgrx::datum::JsonB;
-use pgrx::fcinfo::{pg_arg_is_null, pg_getarg};
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
 use pgrx::IntoDatum;
-use riskft_core::options::{Method, Options, TextMode};
+use riskft_core::options::{Method, TextMode};
 use riskft_core::protocol::{
-    write_frame, BatchBuilder, Event, JobHeader, Progress, TrainingResult, FRAME_BATCH, FRAME_END,
+    write_frame, BatchBuilder, JobHeader, Progress, TrainingResult, FRAME_BATCH, FRAME_END,
     FRAME_HEADER, FRAME_INCUMBENT_ENCODER, FRAME_INCUMBENT_VERSION, PROTOCOL,
 };
 use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::catalog;
-use crate::error::{or_raise, warn};
+use crate::error::or_raise;
+use crate::listener::Listener;
+use crate::lock::{Held, Lock};
 use crate::model_cache;
+use crate::progress::StatusFile;
 use crate::publish::{self, Blob, Published};
-use crate::relation::{Relation, Scan};
+use crate::queue;
+use crate::relation::Scan;
+use crate::request::Request;
+use crate::run::{self, Run};
 use crate::settings;
 use crate::trainer_process::TrainerProcess;
 
 /// Payload of one batch frame, bytes, beyond which it is sent.
 const BATCH_BYTES: usize = 1 << 20;
-/// Least time between two NOTICEs of one phase: those with an epoch's figures, and the others.
-const FIGURES_EVERY: Duration = Duration::from_secs(1);
-const NOTICE_EVERY: Duration = Duration::from_secs(5);
-
-/// The arguments of a CALL.
-struct Request {
-    model: String,
-    relation: String,
-    target: String,
-    positive: Option<String>,
-    exclude: Vec<String>,
-    time_column: Option<String>,
-    method: Method,
-    base: String,
-    options: Options,
-}
+/// Between two looks for a free place (riskft.max_trainers).
+const PLACE_EVERY: Duration = Duration::from_millis(100);
 
 crate::version_1!(pg_finfo_riskft_train);
 
@@ -52,87 +47,172 @@ crate::version_1!(pg_finfo_riskft_train);
 #[pgrx::pg_guard]
 pub unsafe extern "C-unwind" fn riskft_train(fcinfo: FunctionCallInfo) -> Datum {
     // SAFETY: the arguments are of the declared types.
-    let request = or_raise(unsafe { read_request(fcinfo) });
+    let (request, wait) = or_raise(unsafe { Request::read(fcinfo) });
     // SAFETY: raises 25006 in a read-only transaction, before anything is read.
     unsafe { pg_sys::PreventCommandIfReadOnly(c"riskft_train()".as_ptr()) };
+    if !wait {
+        let run = or_raise(queue::add(request));
+        // SAFETY: fcinfo is the server's.
+        return unsafe { answer(fcinfo, None, None, run) };
+    }
     let (published, result) = or_raise(train(&request));
     // SAFETY: fcinfo is the server's.
-    unsafe { answer(fcinfo, &published, &result) }
-}
-
-/// # Safety
-/// `fcinfo` is a call of riskft_train.
-unsafe fn read_request(fcinfo: FunctionCallInfo) -> Result<Request> {
-    // SAFETY: each argument is read as its declared type.
-    unsafe {
-        let required = |index: usize, name: &str| {
-            pg_getarg::<String>(fcinfo, index).ok_or_else(|| {
-                Refusal::new(code::NULL_NOT_ALLOWED, format!("{name} must not be null"))
-                    .detail(format!("Argument \"{name}\" of riskft_train is null."))
-                    .hint("CALL riskft_train(model => '...', relation => '...', target => '...').")
-            })
-        };
-        let model = required(0, "model")?;
-        catalog::check_model_name(&model)?;
-        if pg_getarg::<bool>(fcinfo, 9) != Some(true) || pg_arg_is_null(fcinfo, 9) {
-            return Err(Refusal::new(code::NOT_SUPPORTED, "wait => false is not supported yet")
-                .detail("Argument \"wait\" is not true.")
-                .hint("Call with wait => true; the training then runs within the call."));
-        }
-        let options = pg_getarg::<JsonB>(fcinfo, 8).map_or(serde_json::Value::Null, |j| j.0);
-        Ok(Request {
-            model,
-            relation: required(1, "relation")?,
-            target: required(2, "target")?,
-            positive: pg_getarg(fcinfo, 3),
-            exclude: pg_getarg::<Vec<Option<String>>>(fcinfo, 4)
-                .unwrap_or_default()
-                .into_iter()
-                .flatten()
-                .collect(),
-            time_column: pg_getarg(fcinfo, 5),
-            method: Method::parse(&required(6, "method")?)?,
-            base: required(7, "base")?,
-            options: Options::parse(&options)?,
-        })
-    }
+    unsafe { answer(fcinfo, Some(published.version), Some(&result), published.run) }
 }
 
 fn train(request: &Request) -> Result<(Published, TrainingResult)> {
-    if let Some(owner) = catalog::model_owner(&request.model)? {
-        catalog::require_owner(&request.model, &owner)?;
-    }
-    let base_directory = base_directory(request)?;
-    let relation = Relation::resolve(&request.relation)?;
-    let scan = Scan::open(&relation)?;
-    let header = job_header(request, base_directory, &scan);
-    pgrx::log!(
-        "riskft training of model \"{}\" on {} starts, method {}",
-        request.model,
-        request.relation,
-        request.method.name()
-    );
-    let started = Instant::now();
-    let outcome = run(&header, scan);
-    let outcome = outcome.and_then(|(result, blobs)| {
-        publish::publish(&header, &result, &blobs).map(|published| (published, result))
+    let _alone = Alone::enter()?;
+    let id = run::next_id()?;
+    let _alive = Lock::Run(id).try_take();
+    let status = StatusFile::new(id, &request.model, &catalog::current_role());
+    let run =
+        Run { id, role: catalog::current_role(), queued: false, started_at: status.started_at() };
+    let mut training = Training::new(request.clone(), run, status);
+    let outcome = training.start().and_then(|()| training.finish()).and_then(|(result, blobs)| {
+        training.publish(&result, &blobs).map(|published| (published, result))
     });
-    match &outcome {
-        Ok((published, _)) => pgrx::log!(
-            "riskft training of model \"{}\" is done after {:.1} s: version {}, run {}",
-            request.model,
-            started.elapsed().as_secs_f64(),
-            published.version,
-            published.run
-        ),
-        Err(refusal) => pgrx::log!(
-            "riskft training of model \"{}\" failed after {:.1} s: {}",
-            request.model,
-            started.elapsed().as_secs_f64(),
-            refusal.message
-        ),
-    }
+    training.log_end(&outcome);
     outcome
+}
+
+thread_local! {
+    static TRAINING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A relation may call any function, riskft_train too: it would wait for its own trainer's place.
+struct Alone;
+
+impl Alone {
+    fn enter() -> Result<Self> {
+        if TRAINING.replace(true) {
+            return Err(Refusal::new("55000", "a training cannot start another one")
+                .detail("The relation of a training calls riskft_train.")
+                .hint("Queue it with wait => false."));
+        }
+        Ok(Alone)
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        TRAINING.set(false);
+    }
+}
+
+/// One training, step by step.
+pub struct Training {
+    request: Request,
+    run: Run,
+    listener: Listener,
+    begun: Instant,
+    header: Option<JobHeader>,
+    /// The trainer, and its place among riskft.max_trainers.
+    process: Option<(TrainerProcess, Held)>,
+}
+
+impl Training {
+    pub fn new(request: Request, run: Run, status: StatusFile) -> Self {
+        let listener = Listener::new(status);
+        Training { request, run, listener, begun: Instant::now(), header: None, process: None }
+    }
+
+    /// Reads the relation and feeds the trainer. Needs a transaction, as the run's role.
+    pub fn start(&mut self) -> Result<()> {
+        let request = &self.request;
+        if let Some(owner) = catalog::model_owner(&request.model)? {
+            catalog::require_owner(&request.model, &owner)?;
+        }
+        let base_directory = base_directory(request)?;
+        let place = take_place(&mut self.listener)?;
+        let relation = request.resolve()?;
+        let scan = Scan::open(&relation)?;
+        let header = job_header(request, base_directory, &scan);
+        pgrx::log!(
+            "riskft run {}: training of model \"{}\" on {} starts, method {}",
+            self.run.id,
+            request.model,
+            request.relation,
+            request.method.name()
+        );
+        let mut process = TrainerProcess::start(&trainer_path(), &trainer_environment())?;
+        feed(&header, scan, &mut process, &mut self.listener)?;
+        self.header = Some(header);
+        self.process = Some((process, place));
+        Ok(())
+    }
+
+    /// Waits for the trainer's result and takes the files. Needs no transaction. The trainer's
+    /// place is free afterwards, before publishing waits for any lock.
+    pub fn finish(&mut self) -> Result<(TrainingResult, Vec<Blob>)> {
+        let Some((mut process, place)) = self.process.take() else {
+            return Err(Refusal::new(code::EXTERNAL_ROUTINE, "training was not started"));
+        };
+        let result = loop {
+            if let Some(result) = self.listener.hear(process.event()?)? {
+                break result;
+            }
+        };
+        let blobs = receive_blobs(&result, &mut process)?;
+        drop(process);
+        drop(place);
+        Ok((result, blobs))
+    }
+
+    /// Stores the version and ends the run. Needs a transaction, as the run's role.
+    pub fn publish(&mut self, result: &TrainingResult, blobs: &[Blob]) -> Result<Published> {
+        let phase = Progress { phase: "publish".to_owned(), ..Progress::default() };
+        self.listener.progress(&phase);
+        let Some(header) = &self.header else {
+            return Err(Refusal::new(code::EXTERNAL_ROUTINE, "training was not started"));
+        };
+        run::begin(&self.run, &self.request)?;
+        let (published, verdict) = publish::publish(self.run.id, header, result, blobs)?;
+        self.listener.notice(verdict);
+        run::complete(&self.run, result, &self.listener.notices())?;
+        Ok(published)
+    }
+
+    /// What the run has said so far, as a JSON array.
+    pub fn notices(&self) -> String {
+        self.listener.notices()
+    }
+
+    /// The line that stays when the caller's transaction rolls back.
+    pub fn log_end<T>(&self, outcome: &Result<T>) {
+        let (id, model) = (self.run.id, &self.request.model);
+        let seconds = self.begun.elapsed().as_secs_f64();
+        match outcome {
+            Ok(_) => {
+                pgrx::log!(
+                    "riskft run {id}: training of model \"{model}\" is done after {seconds:.1} s"
+                )
+            }
+            Err(refusal) => pgrx::log!(
+                "riskft run {id}: training of model \"{model}\" failed after {seconds:.1} s: {}",
+                refusal.message
+            ),
+        }
+    }
+}
+
+/// One of the server's places for trainers; waits until there is one.
+fn take_place(listener: &mut Listener) -> Result<Held> {
+    let mut told = false;
+    loop {
+        let most = settings::max_trainers();
+        if let Some(place) = (0..most).find_map(|place| Lock::Trainer(place).try_take()) {
+            return Ok(place);
+        }
+        if !told {
+            listener.notice(format!(
+                "waits for another training to end (riskft.max_trainers is {most})"
+            ));
+            told = true;
+        }
+        listener.status.report(&Progress { phase: "wait".to_owned(), ..Progress::default() });
+        pgrx::check_for_interrupts!();
+        std::thread::sleep(PLACE_EVERY);
+    }
 }
 
 fn job_header(request: &Request, base_dir: String, scan: &Scan) -> JobHeader {
@@ -159,19 +239,6 @@ fn today() -> i32 {
     // SAFETY: reads the transaction's start time, microseconds since 2000-01-01.
     let microseconds = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
     (microseconds.div_euclid(86_400_000_000) + 10_957) as i32
-}
-
-fn run(header: &JobHeader, scan: Scan) -> Result<(TrainingResult, Vec<Blob>)> {
-    let mut process = TrainerProcess::start(&trainer_path(), &trainer_environment())?;
-    let mut listener = Listener::default();
-    feed(header, scan, &mut process, &mut listener)?;
-    let result = loop {
-        if let Some(result) = listener.hear(process.event()?)? {
-            break result;
-        }
-    };
-    let blobs = receive_blobs(&result, &mut process)?;
-    Ok((result, blobs))
 }
 
 /// Sends header, rows and end. The rows pass through in batches; no copy of the table is kept.
@@ -251,60 +318,6 @@ fn receive_blobs(result: &TrainingResult, process: &mut TrainerProcess) -> Resul
     Ok(blobs)
 }
 
-/// Turns the trainer's events into NOTICEs, WARNINGs and the end.
-#[derive(Default)]
-struct Listener {
-    last: Option<(String, Instant)>,
-}
-
-impl Listener {
-    fn hear(&mut self, event: Event) -> Result<Option<TrainingResult>> {
-        match event {
-            Event::Progress(progress) => self.progress(&progress),
-            Event::Notice(text) => pgrx::notice!("{text}"),
-            Event::Warning(message, detail) => warn(&message, &detail),
-            Event::Refused(refusal) => return Err(refusal),
-            Event::Result(result) => return Ok(Some(*result)),
-        }
-        Ok(None)
-    }
-
-    /// One NOTICE for each phase, each epoch's figures, and every few seconds between them.
-    fn progress(&mut self, progress: &Progress) {
-        let now = Instant::now();
-        let least = match progress.validation_auc {
-            Some(_) => FIGURES_EVERY,
-            None => NOTICE_EVERY,
-        };
-        let soon = |(phase, at): &(String, Instant)| *phase == progress.phase && now - *at < least;
-        if self.last.as_ref().is_some_and(soon) {
-            return;
-        }
-        self.last = Some((progress.phase.clone(), now));
-        pgrx::notice!("{}", describe(progress));
-    }
-}
-
-fn describe(progress: &Progress) -> String {
-    let mut text = progress.phase.clone();
-    if progress.epoch > 0 {
-        text += &format!(", epoch {}", progress.epoch);
-    }
-    if let Some(percent) = (100 * progress.done).checked_div(progress.total) {
-        text += &format!(", {percent}%");
-    }
-    if let Some(loss) = progress.loss {
-        text += &format!(", loss {loss:.4}");
-    }
-    if let Some(auc) = progress.validation_auc {
-        text += &format!(", validation AUC {auc:.4}");
-    }
-    if let Some(seconds) = progress.seconds_left {
-        text += &format!(", at most {seconds:.0} s left");
-    }
-    text
-}
-
 fn trainer_path() -> String {
     settings::text(&settings::TRAINER_PATH).unwrap_or_else(|| {
         // SAFETY: a zero-terminated path that the server set at its start.
@@ -328,7 +341,7 @@ fn trainer_environment() -> Vec<(String, String)> {
 }
 
 /// Folder of the base model, or nothing where the method needs none.
-fn base_directory(request: &Request) -> Result<String> {
+pub fn base_directory(request: &Request) -> Result<String> {
     if request.method == Method::None {
         if request.options.text == TextMode::Row {
             return Err(Refusal::new(code::INVALID_PARAMETER, "method none reads no text")
@@ -374,19 +387,20 @@ fn model_directory() -> PathBuf {
 /// `fcinfo` is a call of riskft_train.
 unsafe fn answer(
     fcinfo: FunctionCallInfo,
-    published: &Published,
-    result: &TrainingResult,
+    version: Option<i32>,
+    result: Option<&TrainingResult>,
+    run: i64,
 ) -> Datum {
     let figure = |name: &str| {
         let of =
             |m: &&riskft_core::protocol::PartMetric| m.part == "test" && m.metric.metric == name;
-        result.metrics.iter().find(of).and_then(|m| m.metric.value)
+        result?.metrics.iter().find(of).and_then(|m| m.metric.value)
     };
     let values = [
-        published.version.into_datum(),
+        version.into_datum(),
         figure("auc").into_datum(),
         figure("ks").into_datum(),
-        published.run.into_datum(),
+        run.into_datum(),
     ];
     let mut nulls = values.map(|v| v.is_none());
     let mut values = values.map(|v| v.unwrap_or(Datum::from(0)));

@@ -193,6 +193,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("log_line_prefix", "%m [%p] %e %u@%d "),
     ("log_min_messages", "log"),
     ("log_checkpoints", "off"),
+    ("riskft.max_trainers", "4"),
     ("timezone", "UTC"),
 ];
 

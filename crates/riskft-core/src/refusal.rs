@@ -38,6 +38,11 @@ pub mod code {
     /// The trainer ended without a result.
     pub const EXTERNAL_ROUTINE: &str = "38000";
     pub const PROTOCOL_VIOLATION: &str = "08P01";
+    pub const QUERY_CANCELED: &str = "57014";
+    /// The process that worked on a run is gone.
+    pub const ADMIN_SHUTDOWN: &str = "57P01";
+    /// Something is not in the state that a call needs.
+    pub const NOT_IN_STATE: &str = "55000";
 }
 
 impl Refusal {

@@ -1,0 +1,97 @@
+//! Locks of riskft in the server's lock table: which run is alive, who starts queued runs, how
+//! many trainers there are.
+//!
+//! They are advisory locks of classes of their own: the class of a lock that SQL takes is 1 or 2,
+//! so no user can take or release these; pg_locks shows them (objsubid is the class). They belong
+//! to the session, not to its transaction, and end with the process that holds them.
+
+use pgrx::pg_sys::{self, Oid};
+use riskft_core::refusal::Result;
+
+use crate::spi::{self, Param};
+
+const RUN: u16 = 21_062;
+const DISPATCHER: u16 = 21_063;
+const TRAINER: u16 = 21_064;
+
+/// What is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// A run of this database that is alive.
+    Run(i64),
+    /// Starting the queued runs of this database.
+    Dispatcher,
+    /// One of the server's places for a trainer (riskft.max_trainers).
+    Trainer(u32),
+}
+
+/// A lock that this process holds; dropping it releases it.
+pub struct Held {
+    tag: pg_sys::LOCKTAG,
+}
+
+impl Lock {
+    fn tag(self) -> pg_sys::LOCKTAG {
+        // SAFETY: reads a global of this process.
+        let database = u32::from(unsafe { pg_sys::MyDatabaseId });
+        let (database, high, low, class) = match self {
+            Lock::Run(run) => (database, (run >> 32) as u32, run as u32, RUN),
+            Lock::Dispatcher => (database, 0, 0, DISPATCHER),
+            Lock::Trainer(place) => (0, 0, place, TRAINER),
+        };
+        pg_sys::LOCKTAG {
+            locktag_field1: database,
+            locktag_field2: high,
+            locktag_field3: low,
+            locktag_field4: class,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+            locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+        }
+    }
+
+    /// The lock, unless any process holds it, this one included.
+    pub fn try_take(self) -> Option<Held> {
+        let tag = self.tag();
+        // SAFETY: a session lock of a well-formed tag; an ERROR (lock table full) leaves as one.
+        unsafe {
+            match pg_sys::LockAcquire(&tag, EXCLUSIVE, true, true) {
+                pg_sys::LockAcquireResult::LOCKACQUIRE_OK => Some(Held { tag }),
+                pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL => None,
+                // Held here already: taken twice now, so given back once.
+                _ => {
+                    pg_sys::LockRelease(&tag, EXCLUSIVE, true);
+                    None
+                }
+            }
+        }
+    }
+}
+
+const EXCLUSIVE: pg_sys::LOCKMODE = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // SAFETY: releases what `try_take` took.
+        unsafe { pg_sys::LockRelease(&self.tag, EXCLUSIVE, true) };
+    }
+}
+
+/// (run, process id) of the runs of this database that are alive.
+pub fn runs_alive() -> Result<Vec<(i64, i32)>> {
+    // SAFETY: reads a global of this process.
+    let database: Oid = unsafe { pg_sys::MyDatabaseId };
+    spi::as_owner(|| {
+        spi::query(
+            "SELECT (classid::bigint << 32) | objid::bigint, pid FROM pg_catalog.pg_locks
+             WHERE locktype = 'advisory' AND objsubid = $1 AND database = $2::text::oid AND granted",
+            &[Param::Int4(i32::from(RUN)), Param::Text(&u32::from(database).to_string())],
+            true,
+            |row| (row.get(1).unwrap_or_default(), row.get(2).unwrap_or_default()),
+        )
+    })
+}
+
+/// Process id that works on a run of this database; None when none does.
+pub fn runner_of(run: i64) -> Result<Option<i32>> {
+    Ok(runs_alive()?.into_iter().find(|(alive, _)| *alive == run).map(|(_, pid)| pid))
+}

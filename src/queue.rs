@@ -1,0 +1,240 @@
+//! Queued runs: riskft_train(wait => false), riskft_cancel, riskft_wait.
+//!
+//! The row is the caller's transaction's; a worker is asked for at its COMMIT, so that it finds
+//! the row, and a ROLLBACK leaves neither.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use pgrx::datum::Interval;
+use pgrx::{pg_extern, pg_sys};
+use riskft_core::refusal::{code, Refusal, Result};
+
+use crate::catalog;
+use crate::error::or_raise;
+use crate::lock;
+use crate::progress;
+use crate::relation::Scan;
+use crate::request::Request;
+use crate::run;
+use crate::settings;
+use crate::train;
+use crate::worker;
+
+/// Between two looks at a run that is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Queues a training; it starts when the transaction commits.
+pub fn add(mut request: Request) -> Result<i64> {
+    if let Some(owner) = catalog::model_owner(&request.model)? {
+        catalog::require_owner(&request.model, &owner)?;
+    }
+    train::base_directory(&request)?;
+    let relation = request.resolve()?;
+    if relation.uses_temporary()? {
+        return Err(Refusal::new(
+            code::NOT_SUPPORTED,
+            "a queued run cannot read a temporary table",
+        )
+        .detail("The relation is temporary, or reads one that is; another session runs it.")
+        .hint("Train with wait => true, or copy the rows into a permanent table."));
+    }
+    check_columns(&request, Scan::open(&relation)?)?;
+    request.select = Some(relation.text());
+    let id = run::next_id()?;
+    run::queue(id, &request, &catalog::session_role(), &settings::search_path())?;
+    start_at_commit();
+    pgrx::notice!(
+        "run {id} of model \"{}\" is queued; it starts when this transaction commits",
+        request.model
+    );
+    Ok(id)
+}
+
+/// What can be known now is refused now, not in another session an hour later.
+fn check_columns(request: &Request, scan: Scan) -> Result<()> {
+    let has = |name: &str| {
+        scan.columns.iter().any(|c| c.name == name) || scan.unread.iter().any(|(n, _)| n == name)
+    };
+    let wanted = [Some(&request.target), request.time_column.as_ref()];
+    let absent = wanted.into_iter().flatten().find(|name| !has(name)).cloned();
+    scan.close();
+    absent.map_or(Ok(()), |name| {
+        Err(Refusal::new(code::UNDEFINED_COLUMN, format!("column \"{name}\" does not exist"))
+            .detail(format!("The relation has no column \"{name}\"."))
+            .hint("Name a column of the relation; names are case-sensitive."))
+    })
+}
+
+thread_local! {
+    /// Whether this transaction has queued a run.
+    static QUEUED: Cell<bool> = const { Cell::new(false) };
+    static REGISTERED: Cell<bool> = const { Cell::new(false) };
+}
+
+fn start_at_commit() {
+    QUEUED.set(true);
+    if !REGISTERED.replace(true) {
+        // SAFETY: the callback lives as long as the library, which is never unloaded.
+        unsafe { pg_sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut()) };
+    }
+}
+
+/// After the commit record is written nothing here may fail: a missing worker is a WARNING, the
+/// run stays queued, and the next riskft_wait or queued run starts it.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn at_transaction_end(
+    event: pg_sys::XactEvent::Type,
+    _argument: *mut std::ffi::c_void,
+) {
+    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PRE_PREPARE};
+    match event {
+        XACT_EVENT_COMMIT if QUEUED.replace(false) => start_queued(),
+        XACT_EVENT_ABORT => QUEUED.set(false),
+        XACT_EVENT_PRE_PREPARE if QUEUED.get() => or_raise(Err(Refusal::new(
+            code::NOT_SUPPORTED,
+            "cannot PREPARE a transaction that has queued a run",
+        )
+        .detail("A queued run starts at COMMIT, which another session would do.")
+        .hint("Commit the transaction in this session."))),
+        _ => {}
+    }
+}
+
+fn start_queued() {
+    if !worker::start_dispatcher() {
+        pgrx::warning!(
+            "no background worker is free for the queued run; it stays queued until riskft_wait or another queued run starts it"
+        );
+    }
+}
+
+fn given<T>(name: &str, value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| {
+        Refusal::new(code::NULL_NOT_ALLOWED, format!("{name} must not be null"))
+            .detail(format!("Argument \"{name}\" is null."))
+            .hint("The views riskft.runs and riskft.progress list your runs.")
+    })
+}
+
+/// State of a run that the caller may see, and the process that works on it.
+struct Seen {
+    /// None where the row is another transaction's, not committed yet.
+    state: Option<String>,
+    is_ours: bool,
+    pid: Option<i32>,
+}
+
+fn look(id: i64, allowed: fn(&str) -> bool) -> Result<Seen> {
+    let row = run::state(id)?;
+    let pid = lock::runner_of(id)?;
+    // A training within a statement has no row yet that others see, but a status file.
+    let owner = match &row {
+        Some(row) => Some(row.owner.clone()),
+        None => progress::alive()?.into_iter().find(|(s, _)| s.run == id).map(|(s, _)| s.owner),
+    };
+    let owner = owner.ok_or_else(|| {
+        Refusal::new(code::UNDEFINED_OBJECT, format!("run {id} does not exist"))
+            .detail("No run of this number is stored, queued or under way in this database.")
+            .hint("The views riskft.runs and riskft.progress list your runs.")
+    })?;
+    if !allowed(&owner) {
+        return Err(Refusal::new(
+            code::INSUFFICIENT_PRIVILEGE,
+            format!("permission denied for run {id}"),
+        )
+        .detail(format!("Run {id} belongs to role \"{owner}\"."))
+        .hint(format!("Ask a member of role \"{owner}\".")));
+    }
+    let is_ours = row.as_ref().is_some_and(|row| row.is_ours);
+    Ok(Seen { state: row.map(|row| row.state), is_ours, pid })
+}
+
+/// Ends a queued or running run; false, with a NOTICE, where it has ended already.
+#[pg_extern(sql = false)]
+fn riskft_cancel(run: Option<i64>) -> bool {
+    or_raise(given("run", run).and_then(cancel))
+}
+
+fn cancel(id: i64) -> Result<bool> {
+    let seen = look(id, catalog::may_signal)?;
+    if seen.state.as_deref() == Some("queued") {
+        // SAFETY: raises 25006 in a read-only transaction.
+        unsafe { pg_sys::PreventCommandIfReadOnly(c"riskft_cancel()".as_ptr()) };
+        if run::cancel_queued(id)? {
+            return Ok(true);
+        }
+    }
+    // A worker may have taken it on meanwhile.
+    let Some(pid) = seen.pid.or(lock::runner_of(id)?) else {
+        let state = run::state(id)?.map_or("rolled back".to_owned(), |row| row.state);
+        pgrx::notice!("run {id} has ended already: {state}");
+        return Ok(false);
+    };
+    // SAFETY: the process holds the run's lock, so it is a backend or a worker of this server;
+    // SIGINT cancels what it does, as pg_cancel_backend does.
+    Ok(unsafe { libc::kill(pid, libc::SIGINT) } == 0)
+}
+
+/// Waits for the end of a run; its state, or NULL where its transaction left no row.
+#[pg_extern(sql = false)]
+fn riskft_wait(run: Option<i64>, timeout: Option<Interval>) -> Option<String> {
+    or_raise(given("run", run).and_then(|id| wait(id, longest(timeout)?)))
+}
+
+fn longest(timeout: Option<Interval>) -> Result<Option<Duration>> {
+    let Some(timeout) = timeout else { return Ok(None) };
+    // Months count 30 days, as in PostgreSQL's own comparison of intervals.
+    let days = i64::from(timeout.months()) * 30 + i64::from(timeout.days());
+    let microseconds = i128::from(days) * 86_400_000_000 + i128::from(timeout.micros());
+    let microseconds = u64::try_from(microseconds).map_err(|_| {
+        Refusal::new(code::INVALID_PARAMETER, "timeout must not be negative")
+            .detail("Argument \"timeout\" is below zero.")
+            .hint("Give an interval such as '10 minutes', or NULL to wait without end.")
+    })?;
+    Ok(Some(Duration::from_micros(microseconds)))
+}
+
+fn wait(id: i64, longest: Option<Duration>) -> Result<Option<String>> {
+    let begun = Instant::now();
+    let mut asked = false;
+    loop {
+        let seen = look(id, catalog::may_watch)?;
+        match seen.state.as_deref() {
+            Some("queued") if seen.is_ours => {
+                return Err(Refusal::new(
+                    code::NOT_IN_STATE,
+                    format!("run {id} is queued in this transaction"),
+                )
+                .detail("It starts when the transaction commits.")
+                .hint("COMMIT, then wait for the run."));
+            }
+            Some("queued") => {
+                // After a restart of the server nobody has asked for a worker yet.
+                if !std::mem::replace(&mut asked, true) {
+                    worker::start_dispatcher();
+                }
+            }
+            Some("running") if seen.pid.is_none() => {
+                if run::state(id)?.is_some_and(|row| row.state == "running") {
+                    return Ok(Some("failed".to_owned()));
+                }
+            }
+            Some("running") | None => {}
+            Some(ended) => return Ok(Some(ended.to_owned())),
+        }
+        if longest.is_some_and(|longest| begun.elapsed() >= longest) {
+            return Ok(Some(seen.state.unwrap_or_else(|| "running".to_owned())));
+        }
+        if seen.state.is_none() && !ends_later(id)? {
+            return Ok(run::state(id)?.map(|row| row.state));
+        }
+        pgrx::check_for_interrupts!();
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Whether a run without a row is still alive.
+fn ends_later(id: i64) -> Result<bool> {
+    Ok(lock::runner_of(id)?.is_some())
+}
