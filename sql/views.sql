@@ -37,7 +37,7 @@ COMMENT ON FUNCTION riskft.running_state(bigint) IS
     'State of a run whose row says running: failed where the process that worked on it is gone';
 
 CREATE FUNCTION riskft.working(
-    OUT run bigint, OUT pid integer, OUT model text, OUT owner name, OUT phase text,
+    OUT run bigint, OUT pid integer, OUT model text, OUT owner text, OUT phase text,
     OUT done bigint, OUT total bigint, OUT epoch bigint, OUT loss float8,
     OUT validation_auc float8, OUT started_at timestamptz, OUT seconds_left float8)
     RETURNS SETOF record
@@ -46,7 +46,7 @@ COMMENT ON FUNCTION riskft.working() IS
     'Trainings under way in this database that the current role may see; read riskft.progress';
 
 CREATE VIEW riskft.progress WITH (security_barrier) AS
-SELECT w.run, w.pid, w.model, w.owner, w.phase, w.done, w.total, w.epoch, w.loss,
+SELECT w.run, w.pid, w.model, w.owner::name, w.phase, w.done, w.total, w.epoch, w.loss,
        w.validation_auc, w.started_at, now_.at - w.started_at AS elapsed,
        make_interval(secs => w.seconds_left) AS time_left
 FROM riskft.working() w, (SELECT clock_timestamp() AS at) now_

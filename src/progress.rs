@@ -67,8 +67,15 @@ impl StatusFile {
         self.status.started_at
     }
 
+    /// Figures come at the end of an epoch; they stay until the next ones of the same phase.
     pub fn report(&mut self, progress: &Progress) {
-        self.status.progress = progress.clone();
+        let last = std::mem::replace(&mut self.status.progress, progress.clone());
+        let now = &mut self.status.progress;
+        if last.phase == now.phase {
+            now.loss = now.loss.or(last.loss);
+            now.validation_auc = now.validation_auc.or(last.validation_auc);
+            now.seconds_left = now.seconds_left.or(last.seconds_left);
+        }
         self.write();
     }
 

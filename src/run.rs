@@ -226,19 +226,24 @@ pub fn state(id: i64) -> Result<Option<State>> {
     spi::as_owner(|| {
         let rows = spi::latest(|| {
             spi::query(
-                "SELECT owner::text, state, xmin::text = txid_current_if_assigned()::xid::text
-                 FROM riskft.run WHERE run_id = $1",
+                "SELECT owner::text, state, xmin::text FROM riskft.run WHERE run_id = $1",
                 &[Param::Int8(id)],
                 true,
                 |row| State {
                     owner: row.get(1).unwrap_or_default(),
                     state: row.get(2).unwrap_or_default(),
-                    is_ours: row.get(3).unwrap_or_default(),
+                    is_ours: row.get::<String>(3).is_some_and(|xmin| is_this_transaction(&xmin)),
                 },
             )
         })?;
         Ok(rows.into_iter().next())
     })
+}
+
+fn is_this_transaction(xmin: &str) -> bool {
+    let Ok(xmin) = xmin.parse::<u32>() else { return false };
+    // SAFETY: looks at this transaction's own state.
+    unsafe { pg_sys::TransactionIdIsCurrentTransactionId(pg_sys::TransactionId::from(xmin)) }
 }
 
 /// The oldest queued run: its number and the role that its worker connects as.

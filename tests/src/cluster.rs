@@ -24,6 +24,7 @@ const STOP: Duration = Duration::from_secs(20);
 /// already fails, checks its log for crashes and internal errors.
 pub struct Cluster {
     folder: PathBuf,
+    settings: Vec<(String, String)>,
     server: Mutex<Option<Child>>,
     log: ServerLog,
 }
@@ -32,6 +33,11 @@ impl Cluster {
     /// A new cluster with a superuser `postgres` and a plain role `analyst`, reached through a
     /// socket in a folder that no other user can enter.
     pub fn start() -> Self {
+        Cluster::start_with(&[])
+    }
+
+    /// A cluster with some settings of its own, besides [`SETTINGS`].
+    pub fn start_with(settings: &[(&str, &str)]) -> Self {
         sweep();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -40,8 +46,13 @@ impl Cluster {
         if let Some((user, group)) = server_user() {
             chown(&folder, Some(user), Some(group)).expect("hand the folder to the server's user");
         }
-        let cluster =
-            Cluster { log: ServerLog::new(folder.join("log")), folder, server: Mutex::new(None) };
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let cluster = Cluster {
+            log: ServerLog::new(folder.join("log")),
+            folder,
+            settings: settings.iter().map(own).collect(),
+            server: Mutex::new(None),
+        };
         cluster.initialise();
         cluster.launch();
         cluster.superuser().batch_execute("CREATE ROLE analyst LOGIN").expect("create the analyst");
@@ -103,6 +114,9 @@ impl Cluster {
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data());
         for (name, value) in SETTINGS {
+            command.arg("-c").arg(format!("{name}={value}"));
+        }
+        for (name, value) in &self.settings {
             command.arg("-c").arg(format!("{name}={value}"));
         }
         command.arg("-c").arg(format!("unix_socket_directories={}", self.folder.display()));
