@@ -129,7 +129,8 @@ COMMENT ON TABLE riskft.feature IS 'A column of the relation, and its part in a 
 SELECT pg_extension_config_dump('riskft.model', '');
 SELECT pg_extension_config_dump('riskft.blob', '');
 SELECT pg_extension_config_dump('riskft.blob_chunk', '');
-SELECT pg_extension_config_dump('riskft.run', '');
+-- A dump is no place to go on from: a queued run would start in whatever database it is restored to.
+SELECT pg_extension_config_dump('riskft.run', $$WHERE state IN ('done', 'failed', 'cancelled')$$);
 SELECT pg_extension_config_dump('riskft.version', '');
 SELECT pg_extension_config_dump('riskft.metric', '');
 SELECT pg_extension_config_dump('riskft.feature', '');

@@ -157,6 +157,8 @@ fn riskft_cancel(run: Option<i64>) -> bool {
 }
 
 fn cancel(id: i64) -> Result<bool> {
+    // SAFETY: raises 25006 on a standby, where no run can be reached.
+    unsafe { pg_sys::PreventCommandDuringRecovery(c"riskft_cancel()".as_ptr()) };
     let seen = look(id, catalog::may_signal)?;
     if seen.state.as_deref() == Some("queued") {
         // SAFETY: raises 25006 in a read-only transaction.
@@ -215,7 +217,8 @@ fn wait(id: i64, longest: Option<Duration>) -> Result<Option<String>> {
                     worker::start_dispatcher();
                 }
             }
-            Some("running") if seen.pid.is_none() => {
+            // SAFETY: reads shared memory. A standby does not see the primary's locks.
+            Some("running") if seen.pid.is_none() && !unsafe { pg_sys::RecoveryInProgress() } => {
                 if run::state(id)?.is_some_and(|row| row.state == "running") {
                     return Ok(Some("failed".to_owned()));
                 }

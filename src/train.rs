@@ -68,11 +68,18 @@ fn train(request: &Request) -> Result<(Published, TrainingResult)> {
     let run =
         Run { id, role: catalog::current_role(), queued: false, started_at: status.started_at() };
     let mut training = Training::new(request.clone(), run, status);
-    let outcome = training.start().and_then(|()| training.finish()).and_then(|(result, blobs)| {
-        training.publish(&result, &blobs).map(|published| (published, result))
-    });
+    let outcome = in_one_transaction(&mut training);
     training.log_end(&outcome);
     outcome
+}
+
+fn in_one_transaction(training: &mut Training) -> Result<(Published, TrainingResult)> {
+    training.check()?;
+    training.take_place()?;
+    training.start()?;
+    let (result, blobs) = training.finish()?;
+    let published = training.publish(&result, &blobs)?;
+    Ok((published, result))
 }
 
 thread_local! {
@@ -105,28 +112,65 @@ pub struct Training {
     run: Run,
     listener: Listener,
     begun: Instant,
+    base_directory: String,
+    /// One of the server's places for trainers (riskft.max_trainers).
+    place: Option<Held>,
     header: Option<JobHeader>,
-    /// The trainer, and its place among riskft.max_trainers.
-    process: Option<(TrainerProcess, Held)>,
+    process: Option<TrainerProcess>,
 }
 
 impl Training {
     pub fn new(request: Request, run: Run, status: StatusFile) -> Self {
         let listener = Listener::new(status);
-        Training { request, run, listener, begun: Instant::now(), header: None, process: None }
+        Training {
+            request,
+            run,
+            listener,
+            begun: Instant::now(),
+            base_directory: String::new(),
+            place: None,
+            header: None,
+            process: None,
+        }
+    }
+
+    /// Refuses what can be known before any row is read. Needs a transaction, as the run's role.
+    pub fn check(&mut self) -> Result<()> {
+        if let Some(owner) = catalog::model_owner(&self.request.model)? {
+            catalog::require_owner(&self.request.model, &owner)?;
+        }
+        self.base_directory = base_directory(&self.request)?;
+        Ok(())
+    }
+
+    /// Waits until there is a place for the trainer. Needs no transaction.
+    pub fn take_place(&mut self) -> Result<()> {
+        let mut told = false;
+        while self.place.is_none() {
+            let most = settings::max_trainers();
+            self.place = (0..most).find_map(|place| Lock::Trainer(place).try_take());
+            if self.place.is_some() {
+                break;
+            }
+            if !std::mem::replace(&mut told, true) {
+                self.listener.notice(format!(
+                    "waits for another training to end (riskft.max_trainers is {most})"
+                ));
+                let phase = Progress { phase: "wait".to_owned(), ..Progress::default() };
+                self.listener.status.report(&phase);
+            }
+            pgrx::check_for_interrupts!();
+            std::thread::sleep(PLACE_EVERY);
+        }
+        Ok(())
     }
 
     /// Reads the relation and feeds the trainer. Needs a transaction, as the run's role.
     pub fn start(&mut self) -> Result<()> {
         let request = &self.request;
-        if let Some(owner) = catalog::model_owner(&request.model)? {
-            catalog::require_owner(&request.model, &owner)?;
-        }
-        let base_directory = base_directory(request)?;
-        let place = take_place(&mut self.listener)?;
         let relation = request.resolve()?;
         let scan = Scan::open(&relation)?;
-        let header = job_header(request, base_directory, &scan);
+        let header = job_header(request, self.base_directory.clone(), &scan);
         pgrx::log!(
             "riskft run {}: training of model \"{}\" on {} starts, method {}",
             self.run.id,
@@ -137,16 +181,14 @@ impl Training {
         let mut process = TrainerProcess::start(&trainer_path(), &trainer_environment())?;
         feed(&header, scan, &mut process, &mut self.listener)?;
         self.header = Some(header);
-        self.process = Some((process, place));
+        self.process = Some(process);
         Ok(())
     }
 
     /// Waits for the trainer's result and takes the files. Needs no transaction. The trainer's
     /// place is free afterwards, before publishing waits for any lock.
     pub fn finish(&mut self) -> Result<(TrainingResult, Vec<Blob>)> {
-        let Some((mut process, place)) = self.process.take() else {
-            return Err(Refusal::new(code::EXTERNAL_ROUTINE, "training was not started"));
-        };
+        let Some(mut process) = self.process.take() else { return Err(not_started()) };
         let result = loop {
             if let Some(result) = self.listener.hear(process.event()?)? {
                 break result;
@@ -154,7 +196,7 @@ impl Training {
         };
         let blobs = receive_blobs(&result, &mut process)?;
         drop(process);
-        drop(place);
+        self.place = None;
         Ok((result, blobs))
     }
 
@@ -162,9 +204,7 @@ impl Training {
     pub fn publish(&mut self, result: &TrainingResult, blobs: &[Blob]) -> Result<Published> {
         let phase = Progress { phase: "publish".to_owned(), ..Progress::default() };
         self.listener.progress(&phase);
-        let Some(header) = &self.header else {
-            return Err(Refusal::new(code::EXTERNAL_ROUTINE, "training was not started"));
-        };
+        let Some(header) = &self.header else { return Err(not_started()) };
         run::begin(&self.run, &self.request)?;
         let (published, verdict) = publish::publish(self.run.id, header, result, blobs)?;
         self.listener.notice(verdict);
@@ -195,24 +235,8 @@ impl Training {
     }
 }
 
-/// One of the server's places for trainers; waits until there is one.
-fn take_place(listener: &mut Listener) -> Result<Held> {
-    let mut told = false;
-    loop {
-        let most = settings::max_trainers();
-        if let Some(place) = (0..most).find_map(|place| Lock::Trainer(place).try_take()) {
-            return Ok(place);
-        }
-        if !told {
-            listener.notice(format!(
-                "waits for another training to end (riskft.max_trainers is {most})"
-            ));
-            told = true;
-        }
-        listener.status.report(&Progress { phase: "wait".to_owned(), ..Progress::default() });
-        pgrx::check_for_interrupts!();
-        std::thread::sleep(PLACE_EVERY);
-    }
+fn not_started() -> Refusal {
+    Refusal::new(code::EXTERNAL_ROUTINE, "training was not started")
 }
 
 fn job_header(request: &Request, base_dir: String, scan: &Scan) -> JobHeader {

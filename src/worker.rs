@@ -79,6 +79,11 @@ impl Started {
 
 /// Asks for a dispatcher in this database; false when the server has no worker to spare.
 pub fn start_dispatcher() -> bool {
+    // SAFETY: reads shared memory.
+    if unsafe { pg_sys::RecoveryInProgress() } {
+        // A standby runs nothing; a worker would wait there for the promotion.
+        return true;
+    }
     // SAFETY: reads a global of this process.
     let database = unsafe { pg_sys::MyDatabaseId };
     let order = Order { database, login: Oid::INVALID, run: 0 };
@@ -334,6 +339,8 @@ fn execute(training: &mut Training, claimed: &Claimed) -> Result<()> {
             .hint("Queue the training again as another role.")
         })
     })?;
+    in_transaction(|| spi::as_role(role, || training.check()))?;
+    caught(|| training.take_place())?;
     in_transaction(|| spi::as_role(role, || training.start()))?;
     let (result, blobs) = caught(|| training.finish())?;
     in_transaction(|| spi::as_role(role, || training.publish(&result, &blobs)))?;
