@@ -47,9 +47,10 @@ COMMENT ON FUNCTION riskft.working() IS
 
 CREATE VIEW riskft.progress WITH (security_barrier) AS
 SELECT w.run, w.pid, w.model, w.owner::name, w.phase, w.done, w.total, w.epoch, w.loss,
-       w.validation_auc, w.started_at, now_.at - w.started_at AS elapsed,
-       make_interval(secs => w.seconds_left) AS time_left
-FROM riskft.working() w, (SELECT clock_timestamp() AS at) now_
+       w.validation_auc, w.started_at,
+       date_trunc('second', clock_timestamp() - w.started_at) AS elapsed,
+       make_interval(secs => ceil(w.seconds_left)) AS time_left
+FROM riskft.working() w
 UNION ALL
 SELECT r.run_id, NULL, r.model_name, r.owner, 'queued', 0, 0, 0, NULL, NULL, NULL, NULL, NULL
 FROM riskft.run r

@@ -202,7 +202,7 @@ fn runs_are_watched_and_cancelled_from_other_sessions() {
     let figures = process::await_true(PATIENCE, || {
         analyst.value::<bool>(
             "SELECT bool_or(epoch > 1 AND loss > 0 AND validation_auc > 0 AND total >= done
-                    AND elapsed > '0' AND model = 'm' AND owner = 'analyst')
+                    AND elapsed >= '0' AND model = 'm' AND owner = 'analyst')
              FROM riskft.progress",
         )
     });
