@@ -44,6 +44,26 @@ CREATE FUNCTION riskft_deploy(model text, version integer) RETURNS void
 COMMENT ON FUNCTION riskft_deploy(text, integer) IS
     'Let the bare model name mean this version from the next statement on';
 
+CREATE FUNCTION riskft_rollback(model text) RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_rollback_wrapper';
+COMMENT ON FUNCTION riskft_rollback(text) IS
+    'Let the bare model name mean the version that it meant before the present one; returns it';
+
+CREATE FUNCTION riskft_grant(model text, role text, privilege text) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_grant_wrapper';
+COMMENT ON FUNCTION riskft_grant(text, text, text) IS
+    'Let a role, or public, score, train or deploy a model of yours';
+
+CREATE FUNCTION riskft_revoke(model text, role text, privilege text) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_revoke_wrapper';
+COMMENT ON FUNCTION riskft_revoke(text, text, text) IS
+    'Take back what riskft_grant gave, from the next statement on';
+
+CREATE FUNCTION riskft_set_owner(model text, role text) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_set_owner_wrapper';
+COMMENT ON FUNCTION riskft_set_owner(text, text) IS
+    'Give a model to another role; the caller must be a member of both';
+
 CREATE FUNCTION riskft_drop(model text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_drop_wrapper';
 COMMENT ON FUNCTION riskft_drop(text) IS

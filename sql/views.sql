@@ -8,12 +8,47 @@ CREATE FUNCTION riskft.is_own(owner name) RETURNS boolean
 COMMENT ON FUNCTION riskft.is_own(name) IS
     'Whether the current role has the privileges of the named owner; false for a role that does not exist';
 
+-- What follows up to riskft.models is for the views below alone. They ask once for each role of the
+-- server, not once for each row.
+
+CREATE VIEW riskft.own_role AS
+SELECT r.rolname AS role FROM pg_catalog.pg_roles r WHERE pg_catalog.pg_has_role(r.oid, 'USAGE');
+COMMENT ON VIEW riskft.own_role IS 'Roles of which the current role has the privileges';
+
+CREATE VIEW riskft.own_model AS
+SELECT m.model_id, m.name, m.created_at FROM riskft.model m
+WHERE m.owner IN (SELECT o.role FROM riskft.own_role o)
+   OR (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = CURRENT_USER);
+COMMENT ON VIEW riskft.own_model IS
+    'Models whose owner''s privileges the current role has; all for a superuser';
+
+CREATE VIEW riskft.visible_model AS
+SELECT m.model_id FROM riskft.own_model m
+UNION
+SELECT p.model_id FROM riskft.privilege p
+WHERE p.role = 'public' OR p.role IN (SELECT o.role FROM riskft.own_role o);
+COMMENT ON VIEW riskft.visible_model IS
+    'Models that the current role owns or holds any privilege on';
+
+CREATE VIEW riskft.visible_run AS
+SELECT r.run_id FROM riskft.run r
+WHERE r.owner IN (SELECT o.role FROM riskft.own_role o)
+   OR (SELECT s.rolsuper FROM pg_catalog.pg_roles s WHERE s.rolname = CURRENT_USER)
+UNION
+SELECT v.run_id FROM riskft.version v JOIN riskft.own_model m USING (model_id)
+UNION
+-- Not by name alone: a model of the same name may have been another's, and dropped.
+SELECT r.run_id FROM riskft.run r
+JOIN riskft.own_model m ON m.name = r.model_name AND r.queued_at >= m.created_at;
+COMMENT ON VIEW riskft.visible_run IS
+    'Runs of the current role''s own, and of the models that it owns';
+
 CREATE VIEW riskft.models WITH (security_barrier) AS
 SELECT m.name AS model, m.owner, m.deployed_version,
        (SELECT count(*) FROM riskft.version v WHERE v.model_id = m.model_id) AS versions,
        m.created_at
 FROM riskft.model m
-WHERE riskft.is_own(m.owner);
+WHERE m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
 COMMENT ON VIEW riskft.models IS 'Your models, and the version of each that scores';
 
 CREATE VIEW riskft.versions WITH (security_barrier) AS
@@ -28,7 +63,7 @@ FROM riskft.version v
 JOIN riskft.model m USING (model_id)
 JOIN riskft.run r USING (run_id)
 JOIN riskft.blob b ON b.digest = v.version_digest
-WHERE riskft.is_own(m.owner);
+WHERE m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
 COMMENT ON VIEW riskft.versions IS 'Versions of your models: how each was trained and what it reached on its test rows';
 
 CREATE FUNCTION riskft.running_state(run bigint) RETURNS text
@@ -83,7 +118,7 @@ SELECT r.run_id AS run, r.model_name AS model, r.owner, s.state, r.relation, r.t
 FROM riskft.run r,
      LATERAL (SELECT CASE r.state WHEN 'running' THEN riskft.running_state(r.run_id)
                      ELSE r.state END AS state) s
-WHERE riskft.is_own(r.owner);
+WHERE r.run_id IN (SELECT x.run_id FROM riskft.visible_run x);
 COMMENT ON VIEW riskft.runs IS 'Your trainings: state, rows of each part, and what tuning the encoder brought';
 
 CREATE VIEW riskft.phases WITH (security_barrier) AS
@@ -91,20 +126,20 @@ SELECT r.run_id AS run, r.model_name AS model, p.ordinal::integer AS ordinal,
        p.phase ->> 0 AS phase, (p.phase ->> 1)::float8 AS seconds
 FROM riskft.run r,
      jsonb_array_elements(r.ledger -> 'phases') WITH ORDINALITY AS p(phase, ordinal)
-WHERE riskft.is_own(r.owner);
+WHERE r.run_id IN (SELECT x.run_id FROM riskft.visible_run x);
 COMMENT ON VIEW riskft.phases IS 'Where the time of each of your trainings went, in wall seconds';
 
 CREATE VIEW riskft.features WITH (security_barrier) AS
 SELECT m.name AS model, f.version, f.ordinal, f.column_name, f.role, f.why, f.missing_share,
        f.distinct_values, f.alone_auc
 FROM riskft.feature f JOIN riskft.model m USING (model_id)
-WHERE riskft.is_own(m.owner);
+WHERE m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
 COMMENT ON VIEW riskft.features IS 'Columns that each version of your models saw, their role and why';
 
 CREATE VIEW riskft.metrics WITH (security_barrier) AS
 SELECT m.name AS model, t.version, t.part, t.metric, t.value, t.ci_low, t.ci_high
 FROM riskft.metric t JOIN riskft.model m USING (model_id)
-WHERE riskft.is_own(m.owner);
+WHERE m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
 COMMENT ON VIEW riskft.metrics IS 'Figures of each version on its train, validation, calibration and test rows';
 
 CREATE VIEW riskft.gates WITH (security_barrier) AS
@@ -116,7 +151,7 @@ SELECT m.name AS model, v.version,
        (v.gate ->> 'flips')::float8 AS flips,
        (v.gate ->> 'passed')::boolean AS passed
 FROM riskft.version v JOIN riskft.model m USING (model_id)
-WHERE riskft.is_own(m.owner);
+WHERE m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
 COMMENT ON VIEW riskft.gates IS 'What int8 changed against the float model on the test rows of each version';
 
 CREATE VIEW riskft.costs WITH (security_barrier) AS
@@ -140,10 +175,25 @@ SELECT r.run_id AS run, r.model_name AS model, v.version, r.method,
        r.device_hour_price,
        (r.ledger ->> 'device_seconds')::float8 / 3600 * r.device_hour_price AS cost
 FROM riskft.run r LEFT JOIN riskft.version v USING (run_id)
-WHERE r.state = 'done' AND riskft.is_own(r.owner);
+WHERE r.state = 'done' AND r.run_id IN (SELECT x.run_id FROM riskft.visible_run x);
 COMMENT ON VIEW riskft.costs IS
     'What each of your trainings used, and its cost at riskft.device_hour_price of the day';
 
+CREATE VIEW riskft.deployments WITH (security_barrier) AS
+SELECT m.name AS model, d.version, d.action, d.role, d.deployed_at
+FROM riskft.deployment d JOIN riskft.model m USING (model_id)
+WHERE m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
+COMMENT ON VIEW riskft.deployments IS
+    'Which versions of your models were deployed or returned to, when and by whom';
+
+CREATE VIEW riskft.privileges WITH (security_barrier) AS
+SELECT m.name AS model, p.role, p.privilege, p.granted_by, p.granted_at
+FROM riskft.privilege p JOIN riskft.model m USING (model_id)
+WHERE m.model_id IN (SELECT o.model_id FROM riskft.own_model o)
+   OR p.role = 'public' OR p.role IN (SELECT o.role FROM riskft.own_role o);
+COMMENT ON VIEW riskft.privileges IS
+    'What was granted on the models that you own, and what was granted to you';
+
 GRANT USAGE ON SCHEMA riskft TO PUBLIC;
 GRANT SELECT ON riskft.models, riskft.versions, riskft.runs, riskft.progress, riskft.phases, riskft.features,
-    riskft.metrics, riskft.gates, riskft.costs TO PUBLIC;
+    riskft.metrics, riskft.gates, riskft.costs, riskft.deployments, riskft.privileges TO PUBLIC;

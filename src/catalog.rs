@@ -3,6 +3,7 @@
 use std::ffi::CString;
 
 use pgrx::pg_sys::{self, Oid};
+use riskft_core::options::Deploy;
 use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::spi::{self, Param};
@@ -68,7 +69,7 @@ pub fn scorable(text: &str) -> Result<VersionFiles> {
     let wanted = ModelName::parse(text)?;
     let row = spi::as_owner(|| read_model(&wanted))?;
     let row = row.ok_or_else(|| unknown_model(wanted.name))?;
-    require_owner(wanted.name, &row.owner)?;
+    require(wanted.name, &row.owner, Privilege::Score)?;
     match (row.files, wanted.version) {
         (Some(files), _) => Ok(files),
         (None, Some(version)) => Err(Refusal::new(
@@ -143,14 +144,103 @@ pub fn model_owner(name: &str) -> Result<Option<String>> {
     })
 }
 
+/// What a model's owner may grant to other roles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privilege {
+    /// Score and evaluate every version.
+    Score,
+    /// Store new versions.
+    Train,
+    /// Choose the version that the bare name means.
+    Deploy,
+}
+
+impl Privilege {
+    pub const ALL: [Privilege; 3] = [Privilege::Score, Privilege::Train, Privilege::Deploy];
+
+    /// As riskft.privilege stores it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Privilege::Score => "score",
+            Privilege::Train => "train",
+            Privilege::Deploy => "deploy",
+        }
+    }
+}
+
+/// The grantee that stands for every role; PostgreSQL lets no role have this name.
+pub const PUBLIC: &str = "public";
+
+/// Refuses a role that is neither a member of the model's owner nor granted the privilege.
+///
+/// The role is the current one: the owner of a SECURITY DEFINER function within it.
+pub fn require(model: &str, owner: &str, privilege: Privilege) -> Result<()> {
+    if holds(model, owner, privilege)? {
+        return Ok(());
+    }
+    let (role, name) = (current_role(), privilege.name());
+    Err(permission_denied(model)
+        .detail(format!(
+            "Role \"{role}\" has no privilege {name} on model \"{model}\", which belongs to role \"{owner}\"."
+        ))
+        .hint(format!(
+            "Ask a member of role \"{owner}\" for SELECT riskft_grant({}, {}, '{name}').",
+            literal(model),
+            literal(&role)
+        )))
+}
+
+/// Whether the current role has the privilege: as a member of the owner, or of a grantee.
+pub fn holds(model: &str, owner: &str, privilege: Privilege) -> Result<bool> {
+    if has_rights_of(owner) {
+        return Ok(true);
+    }
+    let grantees = spi::as_owner(|| {
+        spi::query(
+            "SELECT p.role::text FROM riskft.privilege p JOIN riskft.model m USING (model_id)
+             WHERE m.name = $1 AND p.privilege = $2",
+            &[Param::Text(model), Param::Text(privilege.name())],
+            true,
+            |row| row.get::<String>(1).unwrap_or_default(),
+        )
+    })?;
+    Ok(grantees.iter().any(|role| role == PUBLIC || is_member(role)))
+}
+
+/// Whether the current role has the privileges of an existing role.
+fn is_member(role: &str) -> bool {
+    // SAFETY: catalogue lookups from the server's only thread.
+    role_id(role).is_some_and(|id| unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), id) })
+}
+
+/// Refuses a role that may not add a version to the model, or not deploy it where that is asked
+/// for. A model that does not exist yet is anybody's to train.
+pub fn require_training(model: &str, deploy: Deploy) -> Result<()> {
+    let Some(owner) = model_owner(model)? else { return Ok(()) };
+    require(model, &owner, Privilege::Train)?;
+    match deploy {
+        Deploy::Always => require(model, &owner, Privilege::Deploy),
+        Deploy::Auto | Deploy::Never => Ok(()),
+    }
+}
+
 /// Refuses a role that has not the privileges of the model's owner.
 pub fn require_owner(model: &str, owner: &str) -> Result<()> {
     if has_rights_of(owner) {
         return Ok(());
     }
-    Err(Refusal::new(code::INSUFFICIENT_PRIVILEGE, format!("permission denied for model {model}"))
+    Err(permission_denied(model)
         .detail(format!("Model \"{model}\" belongs to role \"{owner}\"."))
-        .hint(format!("Ask a member of role \"{owner}\"; its members may use the model.")))
+        .hint(format!("Ask a member of role \"{owner}\"; this cannot be granted.")))
+}
+
+fn permission_denied(model: &str) -> Refusal {
+    Refusal::new(code::INSUFFICIENT_PRIVILEGE, format!("permission denied for model {model}"))
+}
+
+/// A string constant, as SQL writes it.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// Whether the current role has the privileges of the named one; a role that does not exist any

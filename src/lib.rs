@@ -20,7 +20,8 @@
 //! | `model_cache` | stored model files -> memory maps, shared by all backends |
 //! | `score` | risk_score, risk_score_json |
 //! | `evaluate` | riskft_evaluate |
-//! | `lifecycle` | riskft_deploy, riskft_drop |
+//! | `lifecycle` | riskft_deploy, riskft_rollback, riskft_drop |
+//! | `rights` | riskft_grant, riskft_revoke, riskft_set_owner |
 
 mod catalog;
 mod datum;
@@ -35,6 +36,7 @@ mod publish;
 mod queue;
 mod relation;
 mod request;
+mod rights;
 mod run;
 mod score;
 mod settings;

@@ -1,17 +1,16 @@
-//! riskft_deploy and riskft_drop.
+//! riskft_deploy, riskft_rollback and riskft_drop.
 
 use pgrx::{pg_extern, pg_sys};
 use riskft_core::refusal::{code, Refusal, Result};
 
-use crate::catalog;
+use crate::catalog::{self, Privilege};
 use crate::error::or_raise;
 use crate::publish;
 use crate::spi::{self, Param};
 
-/// Refuses a model that does not exist or belongs to another role.
-fn require_model(model: &str) -> Result<()> {
-    let owner = catalog::model_owner(model)?.ok_or_else(|| catalog::unknown_model(model))?;
-    catalog::require_owner(model, &owner)
+/// Owner of a model, which exists.
+pub fn owner_of(model: &str) -> Result<String> {
+    catalog::model_owner(model)?.ok_or_else(|| catalog::unknown_model(model))
 }
 
 #[pg_extern(sql = false)]
@@ -22,7 +21,7 @@ fn riskft_deploy(model: Option<&str>, version: Option<i32>) {
 }
 
 /// The argument, or its refusal where it is NULL.
-fn given<T>(name: &str, value: Option<T>) -> Result<T> {
+pub fn given<T>(name: &str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| {
         Refusal::new(code::NULL_NOT_ALLOWED, format!("{name} must not be null"))
             .detail(format!("Argument \"{name}\" is null."))
@@ -31,7 +30,7 @@ fn given<T>(name: &str, value: Option<T>) -> Result<T> {
 }
 
 fn deploy(model: &str, version: i32) -> Result<()> {
-    require_model(model)?;
+    catalog::require(model, &owner_of(model)?, Privilege::Deploy)?;
     let found = spi::as_owner(|| {
         spi::query(
             "SELECT 1 FROM riskft.version v JOIN riskft.model m USING (model_id)
@@ -53,6 +52,27 @@ fn deploy(model: &str, version: i32) -> Result<()> {
 }
 
 #[pg_extern(sql = false)]
+fn riskft_rollback(model: Option<&str>) -> i32 {
+    // SAFETY: raises 25006 in a read-only transaction.
+    unsafe { pg_sys::PreventCommandIfReadOnly(c"riskft_rollback()".as_ptr()) };
+    or_raise(given("model", model).and_then(rollback))
+}
+
+fn rollback(model: &str) -> Result<i32> {
+    catalog::require(model, &owner_of(model)?, Privilege::Deploy)?;
+    publish::switch_back(model)?.ok_or_else(|| {
+        Refusal::new(
+            code::NOT_IN_STATE,
+            format!("no version of model \"{model}\" was deployed before this one"),
+        )
+        .detail("There is no deployment that a rollback could return to.")
+        .hint(
+            "The view riskft.deployments lists what was deployed; riskft_deploy takes any version.",
+        )
+    })
+}
+
+#[pg_extern(sql = false)]
 fn riskft_drop(model: Option<&str>) {
     // SAFETY: raises 25006 in a read-only transaction.
     unsafe { pg_sys::PreventCommandIfReadOnly(c"riskft_drop()".as_ptr()) };
@@ -61,7 +81,7 @@ fn riskft_drop(model: Option<&str>) {
 
 /// Removes the model, its versions, and the files that no other version uses.
 fn drop_model(model: &str) -> Result<()> {
-    require_model(model)?;
+    catalog::require_owner(model, &owner_of(model)?)?;
     spi::as_owner(|| {
         spi::execute("LOCK TABLE riskft.blob IN SHARE ROW EXCLUSIVE MODE", &[])?;
         spi::execute("DELETE FROM riskft.model WHERE name = $1", &[Param::Text(model)])?;

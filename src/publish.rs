@@ -8,7 +8,7 @@ use riskft_core::options::Deploy;
 use riskft_core::protocol::{BlobHeader, BlobKind, JobHeader, TrainingResult};
 use riskft_core::refusal::{code, Refusal, Result};
 
-use crate::catalog;
+use crate::catalog::{self, Privilege};
 use crate::spi::{self, Param};
 
 /// Bytes of one row of riskft.blob_chunk.
@@ -34,10 +34,11 @@ pub fn publish(
     verify(blobs)?;
     let role = catalog::current_role();
     let (published, owner) = spi::as_owner(|| store(run, job, result, blobs, &role))?;
-    // The row is locked now: a model that another role made meanwhile is refused, and the
-    // statement's end takes the rows back.
-    catalog::require_owner(&job.model, &owner)?;
-    let verdict = decide_deployment(job, result, &published)?;
+    // The row is locked now: a model that another role made meanwhile is refused, or one whose
+    // grant was taken back, and the statement's end takes the rows back.
+    catalog::require_training(&job.model, job.options.deploy)?;
+    let may_deploy = catalog::holds(&job.model, &owner, Privilege::Deploy)?;
+    let verdict = decide_deployment(job, result, &published, may_deploy)?;
     Ok((published, verdict))
 }
 
@@ -208,7 +209,12 @@ fn store_features(model: &ModelRow, result: &TrainingResult) -> Result<()> {
     Ok(())
 }
 
-fn decide_deployment(job: &JobHeader, result: &TrainingResult, new: &Published) -> Result<String> {
+fn decide_deployment(
+    job: &JobHeader,
+    result: &TrainingResult,
+    new: &Published,
+    may_deploy: bool,
+) -> Result<String> {
     let deployed = spi::as_owner(|| {
         let rows = spi::query(
             "SELECT deployed_version FROM riskft.model WHERE name = $1",
@@ -218,8 +224,12 @@ fn decide_deployment(job: &JobHeader, result: &TrainingResult, new: &Published) 
         )?;
         Ok(rows.into_iter().next().flatten())
     })?;
-    let (deploy, why) = verdict(job.options.deploy, deployed, result);
+    let (mut deploy, mut why) = verdict(job.options.deploy, deployed, result);
     let name = &job.model;
+    if deploy && !may_deploy {
+        deploy = false;
+        why += &format!("; role \"{}\" has no privilege deploy on it", catalog::current_role());
+    }
     if !deploy {
         return Ok(format!(
             "version {} of model \"{name}\" is stored but not deployed: {why}",
@@ -256,12 +266,58 @@ fn verdict(rule: Deploy, deployed: Option<i32>, result: &TrainingResult) -> (boo
     }
 }
 
-/// Lets the bare model name mean this version.
+/// Lets the bare model name mean this version, and writes it down: who deployed it, and what it
+/// took the place of.
 pub fn switch(model: &str, version: i32) -> Result<()> {
+    let role = catalog::current_role();
     spi::as_owner(|| {
-        spi::execute(
-            "UPDATE riskft.model SET deployed_version = $2 WHERE name = $1",
+        let changed = spi::query(
+            "UPDATE riskft.model SET deployed_version = $2
+             WHERE name = $1 AND deployed_version IS DISTINCT FROM $2 RETURNING 1",
             &[Param::Text(model), Param::Int4(version)],
+            false,
+            |_| (),
+        )?;
+        if changed.is_empty() {
+            return Ok(());
+        }
+        spi::execute(
+            "INSERT INTO riskft.deployment (model_id, version, action, role, before)
+             SELECT m.model_id, $2, 'deploy', $3::name,
+                 (SELECT max(d.deployment_id) FROM riskft.deployment d
+                  WHERE d.model_id = m.model_id)
+             FROM riskft.model m WHERE m.name = $1",
+            &[Param::Text(model), Param::Int4(version), Param::Text(&role)],
         )
+    })
+}
+
+/// Lets the bare model name mean the version that it meant before the present one was deployed;
+/// None where there is none. A rollback undoes a deployment: the next one goes a step further.
+pub fn switch_back(model: &str) -> Result<Option<i32>> {
+    let role = catalog::current_role();
+    spi::as_owner(|| {
+        spi::execute("SELECT FROM riskft.model WHERE name = $1 FOR UPDATE", &[Param::Text(model)])?;
+        let back = spi::query(
+            "INSERT INTO riskft.deployment (model_id, version, action, role, before)
+             SELECT b.model_id, b.version, 'rollback', $2::name, b.before
+             FROM riskft.model m
+             JOIN riskft.deployment d ON d.deployment_id =
+                 (SELECT max(l.deployment_id) FROM riskft.deployment l
+                  WHERE l.model_id = m.model_id)
+             JOIN riskft.deployment b ON b.deployment_id = d.before
+             WHERE m.name = $1
+             RETURNING version",
+            &[Param::Text(model), Param::Text(&role)],
+            false,
+            |row| row.get::<i32>(1),
+        )?;
+        let version = back.into_iter().next().flatten();
+        spi::execute(
+            "UPDATE riskft.model SET deployed_version = coalesce($2, deployed_version)
+             WHERE name = $1",
+            &[Param::Text(model), Param::OptionalInt4(version)],
+        )?;
+        Ok(version)
     })
 }

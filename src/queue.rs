@@ -26,9 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Queues a training; it starts when the transaction commits.
 pub fn add(mut request: Request) -> Result<i64> {
-    if let Some(owner) = catalog::model_owner(&request.model)? {
-        catalog::require_owner(&request.model, &owner)?;
-    }
+    catalog::require_training(&request.model, request.options.deploy)?;
     train::base_directory(&request)?;
     let relation = request.resolve()?;
     if relation.uses_temporary()? {

@@ -1,7 +1,8 @@
 //! A table, view or SELECT -> typed columns and batches, read as the calling role.
 //!
 //! The read goes through one read-only cursor, so SELECT rights and row-level security hold, and
-//! no statement that writes gets through.
+//! no statement that writes gets through. Functions that the relation calls can neither write nor
+//! change the role meanwhile.
 
 use std::ffi::{CStr, CString};
 
@@ -11,7 +12,7 @@ use riskft_core::cell::{Cell, SourceColumn};
 use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::datum::Reader;
-use crate::spi::{self, Param};
+use crate::spi::{self, Param, Watch};
 
 /// Rows of one fetch.
 const FETCH: i64 = 1000;
@@ -89,7 +90,7 @@ fn looks_like_query(text: &str) -> bool {
 fn qualified_name(text: &str) -> Result<String> {
     let lookup = || {
         spi::query(
-            "SELECT n.nspname::text, c.relname::text
+            "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text
              FROM pg_catalog.pg_class c
              JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
              WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)",
@@ -168,10 +169,12 @@ unsafe fn has_modifying_cte(with: *mut pg_sys::WithClause) -> bool {
     }
 }
 
-/// An open read of a relation. SPI is connected from `open` to `close`.
+/// An open read of a relation. SPI is connected, and the transaction watched, from `open` to
+/// `close`.
 pub struct Scan {
     portal: pg_sys::Portal,
     batch_memory: pg_sys::MemoryContext,
+    watch: Watch,
     readers: Vec<Option<Reader>>,
     pub columns: Vec<SourceColumn>,
     /// (name, declared type) of the columns whose type is not read.
@@ -182,6 +185,7 @@ impl Scan {
     pub fn open(relation: &Relation) -> Result<Self> {
         // SAFETY: SPI is connected here and finished by `close`, or by the transaction's abort.
         unsafe {
+            let watch = Watch::begin();
             pg_sys::SPI_connect();
             let plan = pg_sys::SPI_prepare_cursor(
                 relation.select.as_ptr(),
@@ -209,6 +213,7 @@ impl Scan {
             let mut scan = Scan {
                 portal,
                 batch_memory,
+                watch,
                 readers: Vec::new(),
                 columns: Vec::new(),
                 unread: Vec::new(),
@@ -294,6 +299,7 @@ impl Scan {
             pg_sys::MemoryContextDelete(self.batch_memory);
             pg_sys::SPI_finish();
         }
+        drop(self.watch);
     }
 }
 

@@ -4,7 +4,7 @@
 //! one; scoring must do neither (standbys, parallel workers). So this is a thin layer over the
 //! server's SPI, with `read_only` said by the caller.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{FromDatum, IntoDatum};
@@ -131,7 +131,7 @@ pub fn as_role<T>(role: Oid, action: impl FnOnce() -> Result<T>) -> Result<T> {
 /// reach into.
 pub fn as_owner<T>(action: impl FnOnce() -> Result<T>) -> Result<T> {
     let rights = Rights::take(catalog_owner()?);
-    let path = SearchPath::close();
+    let path = Setting::closed_path();
     let result = action();
     drop(path);
     drop(rights);
@@ -171,19 +171,39 @@ impl Drop for Rights {
     }
 }
 
-/// A search path that no user can reach into, until dropped.
-struct SearchPath {
+/// Keeps code of users from writing and from changing the role, until dropped: a function in a
+/// view runs as whoever reads the view.
+pub struct Watch {
+    _read_only: Setting,
+    _rights: Rights,
+}
+
+impl Watch {
+    pub fn begin() -> Self {
+        // SAFETY: reads a global of this process.
+        let rights = Rights::take(unsafe { pg_sys::GetUserId() });
+        Watch { _read_only: Setting::put(c"transaction_read_only", c"on"), _rights: rights }
+    }
+}
+
+/// A setting that differs until dropped.
+struct Setting {
     nest_level: i32,
 }
 
-impl SearchPath {
-    fn close() -> Self {
+impl Setting {
+    /// A search path that no user can reach into.
+    fn closed_path() -> Self {
+        Setting::put(c"search_path", c"pg_catalog, pg_temp")
+    }
+
+    fn put(name: &CStr, value: &CStr) -> Self {
         // SAFETY: a new nest level, undone by Drop or by the transaction's abort.
         unsafe {
             let nest_level = pg_sys::NewGUCNestLevel();
             pg_sys::set_config_option(
-                c"search_path".as_ptr(),
-                c"pg_catalog, pg_temp".as_ptr(),
+                name.as_ptr(),
+                value.as_ptr(),
                 pg_sys::GucContext::PGC_USERSET,
                 pg_sys::GucSource::PGC_S_SESSION,
                 pg_sys::GucAction::GUC_ACTION_SAVE,
@@ -191,18 +211,18 @@ impl SearchPath {
                 0,
                 false,
             );
-            SearchPath { nest_level }
+            Setting { nest_level }
         }
     }
 }
 
-impl Drop for SearchPath {
+impl Drop for Setting {
     fn drop(&mut self) {
         // While an ERROR unwinds, the transaction's abort restores it.
         if std::thread::panicking() {
             return;
         }
-        // SAFETY: undoes `close`.
+        // SAFETY: undoes `put`.
         unsafe { pg_sys::AtEOXact_GUC(false, self.nest_level) };
     }
 }

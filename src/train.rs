@@ -48,6 +48,7 @@ crate::version_1!(pg_finfo_riskft_train);
 pub unsafe extern "C-unwind" fn riskft_train(fcinfo: FunctionCallInfo) -> Datum {
     // SAFETY: the arguments are of the declared types.
     let (request, wait) = or_raise(unsafe { Request::read(fcinfo) });
+    or_raise(Alone::require());
     // SAFETY: raises 25006 in a read-only transaction, before anything is read.
     unsafe { pg_sys::PreventCommandIfReadOnly(c"riskft_train()".as_ptr()) };
     if !wait {
@@ -90,12 +91,18 @@ thread_local! {
 struct Alone;
 
 impl Alone {
-    fn enter() -> Result<Self> {
-        if TRAINING.replace(true) {
-            return Err(Refusal::new("55000", "a training cannot start another one")
+    fn require() -> Result<()> {
+        if TRAINING.get() {
+            return Err(Refusal::new(code::NOT_IN_STATE, "a training cannot start another one")
                 .detail("The relation of a training calls riskft_train.")
-                .hint("Queue it with wait => false."));
+                .hint("Train one after the other, with a CALL for each."));
         }
+        Ok(())
+    }
+
+    fn enter() -> Result<Self> {
+        Alone::require()?;
+        TRAINING.set(true);
         Ok(Alone)
     }
 }
@@ -136,9 +143,7 @@ impl Training {
 
     /// Refuses what can be known before any row is read. Needs a transaction, as the run's role.
     pub fn check(&mut self) -> Result<()> {
-        if let Some(owner) = catalog::model_owner(&self.request.model)? {
-            catalog::require_owner(&self.request.model, &owner)?;
-        }
+        catalog::require_training(&self.request.model, self.request.options.deploy)?;
         self.base_directory = base_directory(&self.request)?;
         Ok(())
     }
