@@ -61,6 +61,7 @@ fn shape() -> EncoderShape {
         intermediate: 64,
         vocabulary: 100,
         positions: 16,
+        position_offset: 0,
         token_types: 2,
         norm_epsilon: 1e-12,
         adapter: 0,
