@@ -119,7 +119,9 @@ fn each_architecture_agrees_with_transformers() {
         let json = match name {
             "tiny_finbert" => {
                 let vocab = String::from_utf8(read("vocab.txt")).unwrap();
-                tokenize::tokenizer_json(&vocab, false).unwrap().into_bytes()
+                tokenize::tokenizer_json(&vocab, &read("tokenizer_config.json"))
+                    .unwrap()
+                    .into_bytes()
             }
             _ => read("tokenizer.json"),
         };

@@ -1,5 +1,6 @@
 //! Token list, vocab.txt or tokenizer.json -> flat vocabulary.
 
+use serde::Deserialize;
 use serde_json::{json, Map, Value};
 
 use super::special::special;
@@ -104,9 +105,26 @@ fn wordpiece(json: &Value) -> Result<Vec<u8>> {
     compile(&tokens, normaliser, usize::try_from(characters).unwrap_or(usize::MAX))
 }
 
-/// The `tokenizer.json` of a `vocab.txt` (BERT's: one token a line, in id order), which both
-/// riskft and the `tokenizers` crate read. `lowercase` drops accents as well, as BERT's does.
-pub fn tokenizer_json(vocab: &str, lowercase: bool) -> Result<String> {
+/// What is read of a `tokenizer_config.json`; BERT's own settings where it says nothing.
+#[derive(Deserialize)]
+struct Settings {
+    #[serde(default = "yes")]
+    do_lower_case: bool,
+    strip_accents: Option<bool>,
+    #[serde(default = "yes")]
+    tokenize_chinese_chars: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The `tokenizer.json` of a `vocab.txt` (BERT's: one token a line, in id order) and the settings
+/// beside it (a `tokenizer_config.json`, or `{}`), which both riskft and the `tokenizers` crate
+/// read. Accents are dropped where letters are lowered, unless the settings say otherwise.
+pub fn tokenizer_json(vocab: &str, settings: &[u8]) -> Result<String> {
+    let settings: Settings = serde_json::from_slice(settings)
+        .map_err(|error| unsupported(format!("Its tokenizer_config.json is broken: {error}.")))?;
     let mut tokens = Map::new();
     for (id, line) in vocab.lines().enumerate() {
         if tokens.insert(line.to_owned(), json!(id)).is_some() {
@@ -125,8 +143,9 @@ pub fn tokenizer_json(vocab: &str, lowercase: bool) -> Result<String> {
     let whole = json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
         "normalizer": {"type": "BertNormalizer", "clean_text": true,
-                       "handle_chinese_chars": true, "strip_accents": null,
-                       "lowercase": lowercase},
+                       "handle_chinese_chars": settings.tokenize_chinese_chars,
+                       "strip_accents": settings.strip_accents,
+                       "lowercase": settings.do_lower_case},
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", sep],
                            "cls": ["[CLS]", cls]},
