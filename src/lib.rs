@@ -16,6 +16,7 @@
 //! | `listener`, `progress` | what the trainer says -> NOTICEs, and riskft.progress for others |
 //! | `run`, `lock` | a run's row and state; which runs are alive, how many trainers there are |
 //! | `queue`, `worker` | runs that do not wait, riskft_cancel, riskft_wait; their workers |
+//! | `base`, `import` | base models: where they lie; riskft_import_base |
 //! | `publish` | verify, store, switch: one transaction |
 //! | `model_cache` | stored model files -> memory maps, shared by all backends |
 //! | `score` | risk_score, risk_score_json |
@@ -23,10 +24,12 @@
 //! | `lifecycle` | riskft_deploy, riskft_rollback, riskft_drop |
 //! | `rights` | riskft_grant, riskft_revoke, riskft_set_owner |
 
+mod base;
 mod catalog;
 mod datum;
 mod error;
 mod evaluate;
+mod import;
 mod lifecycle;
 mod listener;
 mod lock;
@@ -49,6 +52,7 @@ pgrx::pg_module_magic!();
 
 pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
 pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["catalog"]);
+pgrx::extension_sql_file!("../sql/bases.sql", name = "bases", requires = ["views"]);
 pgrx::extension_sql_file!(
     "../sql/functions.sql",
     name = "functions",

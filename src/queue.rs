@@ -10,6 +10,7 @@ use pgrx::datum::Interval;
 use pgrx::{pg_extern, pg_sys};
 use riskft_core::refusal::{code, Refusal, Result};
 
+use crate::base;
 use crate::catalog;
 use crate::error::or_raise;
 use crate::lock;
@@ -18,7 +19,6 @@ use crate::relation::Scan;
 use crate::request::Request;
 use crate::run;
 use crate::settings;
-use crate::train;
 use crate::worker;
 
 /// Between two looks at a run that is waited for.
@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Queues a training; it starts when the transaction commits.
 pub fn add(mut request: Request) -> Result<i64> {
     catalog::require_training(&request.model, request.options.deploy)?;
-    train::base_directory(&request)?;
+    base::needed_by(&request)?;
     let relation = request.resolve()?;
     if relation.uses_temporary()? {
         return Err(Refusal::new(

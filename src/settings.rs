@@ -34,8 +34,8 @@ pub fn register() {
     );
     string(
         c"riskft.model_directory",
-        c"Directory of the base models' float weights.",
-        c"Empty means riskft/models in the server's share directory.",
+        c"Directory of imported base models' float weights.",
+        c"Empty means riskft_models in the data directory. Base models that were installed are found in riskft/models of the server's share directory besides.",
         &MODEL_DIRECTORY,
     );
     string(

@@ -6,18 +6,17 @@
 
 use std::cell::Cell;
 use std::ffi::CStr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
 use pgrx::IntoDatum;
-use riskft_core::options::{Method, TextMode};
 use riskft_core::protocol::{
     write_frame, BatchBuilder, JobHeader, Progress, TrainingResult, FRAME_BATCH, FRAME_END,
     FRAME_HEADER, FRAME_INCUMBENT_ENCODER, FRAME_INCUMBENT_VERSION, PROTOCOL,
 };
 use riskft_core::refusal::{code, Refusal, Result};
 
+use crate::base;
 use crate::catalog;
 use crate::error::or_raise;
 use crate::listener::Listener;
@@ -144,7 +143,7 @@ impl Training {
     /// Refuses what can be known before any row is read. Needs a transaction, as the run's role.
     pub fn check(&mut self) -> Result<()> {
         catalog::require_training(&self.request.model, self.request.options.deploy)?;
-        self.base_directory = base_directory(&self.request)?;
+        self.base_directory = base::needed_by(&self.request)?;
         Ok(())
     }
 
@@ -367,47 +366,6 @@ fn trainer_environment() -> Vec<(String, String)> {
         variables.push(("LD_LIBRARY_PATH".to_owned(), format!("{libtorch}/lib")));
     }
     variables
-}
-
-/// Folder of the base model, or nothing where the method needs none.
-pub fn base_directory(request: &Request) -> Result<String> {
-    if request.method == Method::None {
-        if request.options.text == TextMode::Row {
-            return Err(Refusal::new(code::INVALID_PARAMETER, "method none reads no text")
-                .detail("Option \"text\" is \"row\".")
-                .hint("Use method lora, adapter or full with it."));
-        }
-        return Ok(String::new());
-    }
-    let name = &request.base;
-    let plain = !name.is_empty()
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-        && !name.starts_with('.');
-    let directory = model_directory().join(name);
-    if plain && directory.join("model.safetensors").is_file() {
-        return Ok(directory.to_string_lossy().into_owned());
-    }
-    Err(Refusal::new(code::UNDEFINED_FILE, format!("base model \"{name}\" is not installed"))
-        .detail(format!("There is no model.safetensors for it in {}.", model_directory().display()))
-        .hint("Install minilm-l6 with make install, or train with method => 'none'."))
-}
-
-fn model_directory() -> PathBuf {
-    settings::text(&settings::MODEL_DIRECTORY).map_or_else(
-        || {
-            let mut share = [0 as std::ffi::c_char; pg_sys::MAXPGPATH as usize];
-            // SAFETY: writes at most MAXPGPATH bytes, zero-terminated.
-            let share = unsafe {
-                pg_sys::get_share_path(
-                    &raw const pg_sys::my_exec_path as *const _,
-                    share.as_mut_ptr(),
-                );
-                CStr::from_ptr(share.as_ptr())
-            };
-            PathBuf::from(share.to_string_lossy().into_owned()).join("riskft/models")
-        },
-        PathBuf::from,
-    )
 }
 
 /// The INOUT parameters as one record.

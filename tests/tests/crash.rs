@@ -140,7 +140,11 @@ fn a_missing_or_wrong_trainer_is_a_clear_error() {
     superuser.run("SET riskft.trainer_path = '/bin/cat'");
     refuses(&mut superuser, LONG, "08P01");
     superuser.run("SET riskft.model_directory = '/nonexistent'");
-    refuses(&mut superuser, "CALL riskft_train('m', 'loans', 'defaulted')", "58P01");
+    refuses(
+        &mut superuser,
+        "CALL riskft_train('m', 'loans', 'defaulted', base => 'absent')",
+        "58P01",
+    );
     nothing_is_stored(&database);
 }
 

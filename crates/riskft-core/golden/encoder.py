@@ -145,6 +145,7 @@ def minilm(folder):
         json.dump(TEXTS, out, indent=1)
 
 
-tiny()
-if "RISKFT_BASE_DIR" in os.environ:
-    minilm(os.environ["RISKFT_BASE_DIR"])
+if __name__ == "__main__":
+    tiny()
+    if "RISKFT_BASE_DIR" in os.environ:
+        minilm(os.environ["RISKFT_BASE_DIR"])

@@ -32,6 +32,12 @@ pub mod code {
     pub const DATA_CORRUPTED: &str = "XX001";
     /// A file that the installation lacks (base weights, the trainer).
     pub const UNDEFINED_FILE: &str = "58P01";
+    /// A name that is taken already.
+    pub const DUPLICATE_OBJECT: &str = "42710";
+    /// Something is larger than a setting allows.
+    pub const LIMIT_EXCEEDED: &str = "54000";
+    /// A file that cannot be read or written.
+    pub const IO_ERROR: &str = "58030";
     pub const OUT_OF_MEMORY: &str = "53200";
     pub const DISK_FULL: &str = "53100";
     pub const NOT_SUPPORTED: &str = "0A000";

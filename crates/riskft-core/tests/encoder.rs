@@ -10,6 +10,7 @@ use riskft_core::encoder::{Encoder, Scratch};
 use riskft_core::gemm::Kernel;
 use riskft_core::network::base::{read_shape, read_tensors};
 use riskft_core::network::{EncoderShape, TensorMap};
+use riskft_core::tokenize::{Layout, Tokenizer};
 use riskft_core::{quantize, tokenize};
 
 fn kernels() -> Vec<Kernel> {
@@ -103,6 +104,41 @@ fn a_random_bert_of_odd_sizes_agrees_with_transformers() {
     compare(&encoder, &golden, Least { same: 0.99999, any: 0.997, mean: 0.999 });
     for text in [4, 9] {
         compare_states(&encoder, &golden, text, 0.998);
+    }
+}
+
+/// A BERT with a task's head, a RoBERTa and a DistilBERT, read from their folders: the ids of
+/// transformers, and states near its own.
+#[test]
+fn each_architecture_agrees_with_transformers() {
+    let texts: Vec<String> = serde_json::from_slice(&golden("minilm_texts.json")).unwrap();
+    for name in ["tiny_finbert", "tiny_roberta", "tiny_distilbert"] {
+        let read = |file: &str| golden(&format!("{name}/{file}"));
+        let shape = read_shape(&read("config.json")).unwrap();
+        let tensors = read_tensors(&shape, &read("model.safetensors")).unwrap();
+        let json = match name {
+            "tiny_finbert" => {
+                let vocab = String::from_utf8(read("vocab.txt")).unwrap();
+                tokenize::tokenizer_json(&vocab, &read("tokenizer_config.json"))
+                    .unwrap()
+                    .into_bytes()
+            }
+            _ => read("tokenizer.json"),
+        };
+        let flat = tokenize::compile_tokenizer_json(&json).unwrap();
+        let vocabulary = Layout::check(&flat).unwrap().vocabulary(&flat);
+        let numbers = Golden::read(&format!("{name}/golden.safetensors"));
+        let (mut tokenizer, mut ids) = (Tokenizer::default(), Vec::new());
+        for (text, expected) in texts.iter().zip(numbers.texts()) {
+            tokenizer.encode(&vocabulary, text, shape.max_tokens(), &mut ids);
+            assert_eq!(ids, expected, "{name}: {text}");
+        }
+        println!("{name}: {} texts have the ids of transformers", texts.len());
+        let encoder = open(&shape, &tensors, &flat);
+        compare(&encoder, &numbers, Least { same: 0.9999, any: 0.999, mean: 0.9993 });
+        for text in [1, 15] {
+            compare_states(&encoder, &numbers, text, 0.998);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use engine::{golden, Random};
 use riskft_core::protocol::{cut, MAX_TEXT};
 use riskft_core::tokenize::{
-    compile, compile_tokenizer_json, Layout, Normaliser, Tokenizer, Vocabulary,
+    compile, compile_tokenizer_json, tokenizer_json, Layout, Normaliser, Tokenizer, Vocabulary,
 };
 
 /// A text column of the sample data, each value once.
@@ -77,6 +77,16 @@ fn nasties() -> Vec<String> {
     texts.push("a ".repeat(40_000));
     texts.push("é".repeat(40_000));
     texts.push("word!".repeat(20_000));
+    for text in [
+        "I'll you've we're he'd I'm it's don't 'tis ''s 's' '' 'LL DON'T ’s",
+        "a  b   c\t\td \n e\n\nf \u{a0}g\u{2003}\u{2003}h ",
+        " leading and trailing  ",
+        "x²y½z Ⅷ٣٤ 3rd 4x4 _under_score__ #$%^&*()",
+        "<s> </s> <mask> <pad> <unk> <s></s>",
+        "Ġthe Ċ ĉ \u{ad}\u{7f}\u{80}\u{9f}",
+    ] {
+        texts.push(text.to_owned());
+    }
     texts
 }
 
@@ -145,8 +155,8 @@ impl<'a> Pair<'a> {
             if expected.len() > max_tokens {
                 expected.drain(max_tokens - 1..expected.len() - 1);
             }
-            if expected.len() == 2 {
-                // No piece: no tokens at all.
+            if expected.len() == 2 || text.chars().all(char::is_whitespace) {
+                // Blank, or no piece: no tokens at all.
                 expected.clear();
             }
             let start: String = text.chars().take(80).collect();
@@ -176,6 +186,33 @@ fn check_all(json: &[u8], rows: usize) {
 #[test]
 fn ids_are_those_of_the_tokenizers_crate() {
     check_all(&golden("tokenizer_small.json"), 6000);
+}
+
+#[test]
+fn ids_of_a_byte_level_bpe_are_those_of_the_tokenizers_crate() {
+    let json = golden("tiny_roberta/tokenizer.json");
+    check_all(&json, 6000);
+    let spaced = String::from_utf8(json).unwrap().replace(
+        "\"ByteLevel\",\"add_prefix_space\":false",
+        "\"ByteLevel\",\"add_prefix_space\":true",
+    );
+    check_all(spaced.as_bytes(), 1000);
+}
+
+#[test]
+fn ids_of_a_word_list_are_those_of_the_tokenizers_crate() {
+    let vocab = String::from_utf8(golden("tiny_finbert/vocab.txt")).unwrap();
+    for settings in [
+        r#"{"do_lower_case": false}"#,
+        "{}",
+        r#"{"do_lower_case": true, "strip_accents": false, "tokenize_chinese_chars": false}"#,
+    ] {
+        check_all(tokenizer_json(&vocab, settings.as_bytes()).unwrap().as_bytes(), 1000);
+    }
+    let twice = tokenizer_json(&format!("{vocab}the\n"), b"{}").unwrap_err();
+    assert!(twice.detail.contains("twice"), "{}", twice.detail);
+    let none = tokenizer_json(&vocab.replace("[SEP]", "[sep]"), b"{}").unwrap_err();
+    assert!(none.detail.contains("[SEP]"), "{}", none.detail);
 }
 
 #[test]
@@ -239,35 +276,117 @@ fn other_tokenizers_are_refused() {
         ("\"vocab\":{", "\"words\":{"),
         ("{\"version\"", "{\"version"),
     ] {
-        let other = json.replace(from, to);
-        assert_ne!(other, json, "{from}");
-        let refusal = compile_tokenizer_json(other.as_bytes()).expect_err(from);
-        assert_eq!(refusal.code, "0A000", "{from}");
+        refused(&json, from, to);
     }
+}
+
+fn refused(json: &str, from: &str, to: &str) {
+    let other = json.replace(from, to);
+    assert_ne!(other, json, "{from}");
+    let refusal = compile_tokenizer_json(other.as_bytes()).expect_err(from);
+    assert_eq!(refusal.code, "0A000", "{from}");
+    assert!(refusal.detail.len() < 300, "{}", refusal.detail);
+}
+
+#[test]
+fn other_kinds_of_bpe_are_refused() {
+    let json = String::from_utf8(golden("tiny_roberta/tokenizer.json")).unwrap();
+    for (from, to) in [
+        ("\"normalizer\":null", "\"normalizer\":{\"type\":\"NFC\"}"),
+        ("\"pre_tokenizer\":{\"type\":\"ByteLevel\"", "\"pre_tokenizer\":{\"type\":\"Split\""),
+        ("\"use_regex\":true", "\"use_regex\":false"),
+        ("\"dropout\":null", "\"dropout\":0.1"),
+        ("\"ignore_merges\":false", "\"ignore_merges\":true"),
+        ("\"byte_fallback\":false", "\"byte_fallback\":true"),
+        ("\"end_of_word_suffix\":null", "\"end_of_word_suffix\":\"</w>\""),
+        ("\"continuing_subword_prefix\":null", "\"continuing_subword_prefix\":\"##\""),
+        ("\"special\":true", "\"special\":false"),
+        ("\"type\":\"RobertaProcessing\"", "\"type\":\"ByteLevel\""),
+        ("\"cls\":[\"<s>\",0]", "\"cls\":[\"<s>\",-1]"),
+        ("\"vocab\":{", "\"words\":{"),
+        ("\"merges\":[", "\"joins\":["),
+        ("\"merges\":[", "\"merges\":[[\"q\",\"qqqqq\"],"),
+        ("\"merges\":[", "\"merges\":[\"qq\","),
+        ("\"!\":", "\"nothing\":"),
+    ] {
+        refused(&json, from, to);
+    }
+}
+
+/// The same special tokens, said in the other ways that files have.
+#[test]
+fn each_way_to_say_the_special_tokens_is_read() {
+    let json = String::from_utf8(golden("tiny_roberta/tokenizer.json")).unwrap();
+    let mut file: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let flat = compile_tokenizer_json(json.as_bytes()).unwrap();
+    let template = serde_json::json!({
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+                   {"Sequence": {"id": "A", "type_id": 0}},
+                   {"SpecialToken": {"id": "</s>", "type_id": 0}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]},
+                           "</s>": {"id": "</s>", "ids": [2], "tokens": ["</s>"]}}
+    });
+    let byte_level = serde_json::json!({"type": "ByteLevel", "trim_offsets": true});
+    let sequence = serde_json::json!({"type": "Sequence", "processors": [byte_level, template]});
+    for way in [template, sequence.clone()] {
+        file["post_processor"] = way;
+        assert_eq!(compile_tokenizer_json(file.to_string().as_bytes()).unwrap(), flat);
+    }
+    file["post_processor"] = serde_json::json!({"type": "Sequence", "processors": [sequence]});
+    assert!(compile_tokenizer_json(file.to_string().as_bytes()).is_err());
+    // Merges as text, as older files have them.
+    let merges = file["model"]["merges"].as_array().unwrap();
+    let merges: Vec<String> = merges
+        .iter()
+        .map(|m| format!("{} {}", m[0].as_str().unwrap(), m[1].as_str().unwrap()))
+        .collect();
+    file["model"]["merges"] = serde_json::json!(merges);
+    file["post_processor"] = serde_json::json!(
+        {"type": "BertProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0]});
+    assert_eq!(compile_tokenizer_json(file.to_string().as_bytes()).unwrap(), flat);
+}
+
+/// A word of the longest text costs little more than its length.
+#[test]
+fn an_endless_word_is_split_in_time() {
+    let flat = compile_tokenizer_json(&golden("tiny_roberta/tokenizer.json")).unwrap();
+    let vocabulary = Layout::check(&flat).unwrap().vocabulary(&flat);
+    let (mut tokenizer, mut ids) = (Tokenizer::default(), Vec::new());
+    let begun = std::time::Instant::now();
+    for word in ["th", "e", "provide", "é", "00"] {
+        tokenizer.encode(&vocabulary, &word.repeat(MAX_TEXT), 100_000, &mut ids);
+        assert!(ids.len() > 2000, "{word}");
+    }
+    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
 }
 
 /// Every header field with every small change, and every cut: an error, or ids within the range.
 #[test]
 fn a_damaged_vocabulary_is_refused_or_harmless() {
-    let flat = engine::tiny_vocabulary();
-    let tokens = Layout::check(&flat).unwrap().tokens() as u32;
+    damage(&engine::tiny_vocabulary(), 1);
+    damage(&compile_tokenizer_json(&golden("tiny_roberta/tokenizer.json")).unwrap(), 7);
+}
+
+fn damage(flat: &[u8], step: usize) {
+    let tokens = Layout::check(flat).unwrap().tokens() as u32;
     let mut tokenizer = Tokenizer::default();
     let mut ids = Vec::new();
     let mut refused = 0;
-    for at in 0..flat.len() {
+    for at in (0..flat.len().min(40)).chain((40..flat.len()).step_by(step)) {
         for change in [1, 0x80, 0xff] {
-            let mut damaged = flat.clone();
+            let mut damaged = flat.to_vec();
             damaged[at] ^= change;
             let Some(layout) = Layout::check(&damaged) else {
                 refused += 1;
                 continue;
             };
             tokenizer.encode(&layout.vocabulary(&damaged), "new loans, a bank's", 50, &mut ids);
-            assert!(ids.iter().all(|id| *id < tokens), "byte {at}");
+            assert!(ids.iter().all(|id| *id < tokens.max(layout.tokens() as u32)), "byte {at}");
         }
     }
     assert!(refused > 100);
-    for length in 0..flat.len() {
+    for length in (0..flat.len()).step_by(step) {
         assert!(Layout::check(&flat[..length]).is_none(), "{length} bytes");
     }
 }

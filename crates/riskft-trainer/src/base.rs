@@ -27,7 +27,7 @@ impl Base {
     /// Reads the folder.
     ///
     /// # Errors
-    /// 58P01 for a missing file, 0A000 for a model that is not a BERT with WordPiece.
+    /// 58P01 for a missing file, 0A000 for a model that core does not read.
     pub fn read(name: &str, folder: &Path) -> Result<Self> {
         let shape = read_shape(&read_file(name, folder, "config.json")?)?;
         let tokenizer = read_file(name, folder, "tokenizer.json")?;

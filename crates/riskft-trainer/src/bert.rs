@@ -1,4 +1,4 @@
-//! The BERT encoder in libtorch, over packed texts.
+//! The encoder of BERT's family in libtorch, over packed texts.
 //!
 //! Texts of a batch lie one after the other, [tokens, width], sorted by length: no padding and no
 //! mask. Attention runs over groups of equal length, each a view of the packed states.
@@ -154,7 +154,8 @@ impl Bert {
     /// States before the first layer: [tokens, width] of the encoder's kind.
     pub fn embed(&self, packed: &Packed) -> Tensor {
         let words = Tensor::embedding(&self.word, &packed.ids, -1, false, false);
-        let places = Tensor::embedding(&self.position, &packed.places, -1, false, false);
+        let places = &packed.places + self.shape.position_offset as i64;
+        let places = Tensor::embedding(&self.position, &places, -1, false, false);
         let sum = words + places + self.token_type.narrow(0, 0, 1);
         self.norm.forward(&sum, self.shape.norm_epsilon).to_kind(self.kind)
     }

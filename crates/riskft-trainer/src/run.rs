@@ -171,12 +171,12 @@ fn read_base(
     Base::read(&header.base, folder).map(Some)
 }
 
-/// No text may have more tokens than the base has positions.
+/// No text may have more tokens than the base has positions for.
 fn within_positions(mut encoding: Encoding, base: Option<&Base>) -> Encoding {
     match base {
         Some(base) => {
             for text in &mut encoding.texts {
-                text.max_tokens = text.max_tokens.min(base.shape.positions);
+                text.max_tokens = text.max_tokens.min(base.shape.max_tokens());
             }
         }
         None => encoding.texts.clear(),

@@ -21,7 +21,7 @@ pub struct Words {
 fn unsupported(detail: String) -> Refusal {
     Refusal::new(code::NOT_SUPPORTED, "tokenizer of the base model is not supported")
         .detail(detail)
-        .hint("Use a base model with BERT's WordPiece tokenizer.")
+        .hint("Use a base model with BERT's WordPiece or RoBERTa's byte-level BPE tokenizer.")
 }
 
 impl Words {
@@ -76,8 +76,10 @@ impl Words {
                 .oracle
                 .encode(cut(text, MAX_TEXT), true)
                 .map_err(|e| unsupported(format!("It fails on a text: {e}.")))?;
-            // Two special tokens around nothing are no text to core.
-            let theirs = Some(theirs.get_ids()).filter(|ids| ids.len() > 2).unwrap_or_default();
+            // Two special tokens around nothing, or around blanks, are no text to core.
+            let blank = text.chars().all(char::is_whitespace);
+            let theirs = Some(theirs.get_ids()).filter(|ids| ids.len() > 2 && !blank);
+            let theirs = theirs.unwrap_or_default();
             if !ours.iter().map(|id| *id as u32).eq(theirs.iter().copied()) {
                 let shown: String = text.chars().take(80).collect();
                 return Err(unsupported(format!("It splits the text \"{shown}\" in another way.")));

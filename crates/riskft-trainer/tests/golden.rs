@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use riskft_core::network::base::{read_shape, read_tensors};
 use riskft_core::network::{EncoderShape, TensorMap};
 use riskft_core::options::{Method, Options};
 use riskft_trainer::adam::AdamW;
@@ -61,6 +62,7 @@ fn shape() -> EncoderShape {
         intermediate: 64,
         vocabulary: 100,
         positions: 16,
+        position_offset: 0,
         token_types: 2,
         norm_epsilon: 1e-12,
         adapter: 0,
@@ -100,6 +102,39 @@ fn states_equal_those_of_transformers() {
         near(&x, golden.get(&format!("states.{}", l + 1)), 1e-5);
     }
     near(&pool(&x, &packed.groups), golden.get("pooled"), 1e-5);
+}
+
+/// The tiny models that core's golden/bases.py made, read as a run reads its base.
+#[test]
+fn each_architecture_equals_that_of_transformers() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../riskft-core/golden");
+    for name in ["tiny_roberta", "tiny_distilbert", "tiny_finbert"] {
+        let folder = folder.join(name);
+        let read = |file: &str| std::fs::read(folder.join(file)).unwrap();
+        let shape = read_shape(&read("config.json")).unwrap();
+        let tensors = read_tensors(&shape, &read("model.safetensors")).unwrap();
+        let numbers = Tensor::read_safetensors(folder.join("golden.safetensors")).unwrap();
+        let golden = Golden(numbers.into_iter().collect());
+        let bert = Bert::new(&shape, &tensors, Kind::Float, Device::Cpu).unwrap();
+        let all = Vec::<i32>::try_from(golden.get("ids")).unwrap();
+        let ends = Vec::<i32>::try_from(golden.get("ends")).unwrap();
+        let mut start = 0;
+        for (i, end) in ends.into_iter().enumerate() {
+            let packed = Packed::new([&all[start..end as usize]].into_iter(), Device::Cpu);
+            start = end as usize;
+            let mut x = bert.embed(&packed);
+            for layer in 0..=shape.layers {
+                if let Some(states) = golden.0.get(&format!("states.{i}.{layer}")) {
+                    near(&x, states, 1e-5);
+                }
+                if layer < shape.layers {
+                    x = bert.layer(layer, &x, &packed.groups, &Tuning::Frozen, false);
+                }
+            }
+            near(&pool(&x, &packed.groups), &golden.get("pooled").narrow(0, i as i64, 1), 1e-5);
+        }
+        assert_eq!(start, all.len());
+    }
 }
 
 #[test]

@@ -187,7 +187,7 @@ impl Task for Embed<'_> {
             for token in start..*end {
                 let id = (self.ids[token] as usize).min(shape.vocabulary);
                 let id = if id == shape.vocabulary { 0 } else { id };
-                let position = (token - start).min(shape.positions - 1);
+                let position = (shape.position_offset + token - start).min(shape.positions - 1);
                 let state = &mut self.states[token * row..(token + 1) * row];
                 let scale = L::splat(scales[id]);
                 for (b, state) in state.iter_mut().enumerate() {

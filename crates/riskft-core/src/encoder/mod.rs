@@ -1,4 +1,5 @@
-//! The int8 text encoder: BERT (Devlin et al. 2018), post-norm, exact GELU.
+//! The int8 text encoder: BERT (Devlin et al. 2018), post-norm, exact GELU. RoBERTa (Liu et al. 2019)
+//! and DistilBERT (Sanh et al. 2019) are the same network under other names.
 //!
 //! Linear layers are int8 with one activation scale for each token; attention, norms and sums are
 //! f32 in one fixed order. Nothing that is computed for a token reads another text, so texts that

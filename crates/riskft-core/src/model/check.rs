@@ -18,7 +18,7 @@ pub(super) fn specification(s: &Specification) -> Check {
     };
     encoder.shape.check().map_err(|what| format!("its encoder cannot be used. {what}"))?;
     for text in &s.encoding.texts {
-        within("max_tokens", text.max_tokens, 3, encoder.shape.positions)?;
+        within("max_tokens", text.max_tokens, 3, encoder.shape.max_tokens())?;
     }
     Ok(())
 }

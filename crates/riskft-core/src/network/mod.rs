@@ -74,7 +74,7 @@ pub struct FloatNetwork {
 /// Linear weights are [outputs, inputs].
 pub type TensorMap = BTreeMap<String, FloatTensor>;
 
-/// Shape and constants of a BERT encoder, from its config.json.
+/// Shape and constants of an encoder of BERT's family, from its config.json.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EncoderShape {
     pub layers: usize,
@@ -83,6 +83,10 @@ pub struct EncoderShape {
     pub intermediate: usize,
     pub vocabulary: usize,
     pub positions: usize,
+    /// Row of the position table that a text's first token takes: 0, but padding_idx + 1 in RoBERTa.
+    /// Left out of the JSON where it is 0, so that a BERT's artifact keeps its bytes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub position_offset: usize,
     pub token_types: usize,
     pub norm_epsilon: f32,
     /// 0 = no adapters; else the width of their bottleneck. `x + up(relu(down(x)))`, placed
@@ -91,7 +95,16 @@ pub struct EncoderShape {
     pub adapter: usize,
 }
 
+fn is_zero(value: &usize) -> bool {
+    *value == 0
+}
+
 impl EncoderShape {
+    /// Tokens that a text has at most, the special ones among them.
+    pub fn max_tokens(&self) -> usize {
+        self.positions.saturating_sub(self.position_offset)
+    }
+
     /// Whether the sizes make an encoder that is computed; else what is wrong, as a sentence.
     pub fn check(&self) -> Result<(), String> {
         for (name, value, most) in [
@@ -106,6 +119,13 @@ impl EncoderShape {
             if !(1..=most).contains(&value) {
                 return Err(format!("Its {name} are {value}, not within 1 and {most}."));
             }
+        }
+        // The shortest text has a token between two special ones.
+        if self.max_tokens() < 3 {
+            return Err(format!(
+                "Its positions are {}, the first {} of them not used.",
+                self.positions, self.position_offset
+            ));
         }
         if self.adapter > 4096 {
             return Err(format!("Its adapter width is {}, more than 4096.", self.adapter));

@@ -1,13 +1,15 @@
-//! Token list -> flat vocabulary.
+//! Token list, vocab.txt or tokenizer.json -> flat vocabulary.
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{json, Map, Value};
 
+use super::special::special;
 use super::vocabulary::{extend, flags, seed, slot, CONTINUING, HEADER, MAGIC};
-use super::Normaliser;
+use super::{bytes, Normaliser};
 use crate::refusal::{code, Refusal, Result};
 
 /// Most tokens of a vocabulary; multilingual WordPiece ones have about 500,000.
-const MAX_TOKENS: usize = 1 << 20;
+pub(super) const MAX_TOKENS: usize = 1 << 20;
 
 /// The flat vocabulary of a WordPiece token list, in id order (as in BERT's vocab.txt).
 /// Of a token listed twice, the later id counts. `[UNK]`, `[CLS]` and `[SEP]` must be in the list.
@@ -68,11 +70,18 @@ fn hash_table(tokens: &[&str]) -> Vec<u32> {
     slots
 }
 
-/// The flat vocabulary of a `tokenizer.json` (Hugging Face), if it is a BERT WordPiece one.
-/// Padding and truncation in it are ignored.
+/// The flat vocabulary of a `tokenizer.json` (Hugging Face), if it is BERT's WordPiece or RoBERTa's
+/// byte-level BPE. Padding and truncation in it are ignored.
 pub fn compile_tokenizer_json(json: &[u8]) -> Result<Vec<u8>> {
     let json: Value = serde_json::from_slice(json)
         .map_err(|error| unsupported(format!("The tokenizer.json cannot be parsed: {error}.")))?;
+    if json["model"]["type"] == "BPE" {
+        return bytes::compile(&json);
+    }
+    wordpiece(&json)
+}
+
+fn wordpiece(json: &Value) -> Result<Vec<u8>> {
     demand(&json["model"]["type"], "WordPiece", "model")?;
     demand(&json["model"]["continuing_subword_prefix"], "##", "continuing prefix")?;
     demand(&json["model"]["unk_token"], "[UNK]", "unknown token")?;
@@ -88,7 +97,63 @@ pub fn compile_tokenizer_json(json: &[u8]) -> Result<Vec<u8>> {
     };
     let characters = json["model"]["max_input_chars_per_word"].as_u64().unwrap_or(100);
     let tokens = tokens_by_id(&json["model"]["vocab"])?;
+    let (cls, sep) = special(&json["post_processor"])?;
+    let around = [cls, sep].map(|id| tokens.get(id as usize).copied());
+    if around != [Some("[CLS]"), Some("[SEP]")] {
+        return Err(unsupported("Its post_processor puts other tokens around a text.".to_owned()));
+    }
     compile(&tokens, normaliser, usize::try_from(characters).unwrap_or(usize::MAX))
+}
+
+/// What is read of a `tokenizer_config.json`; BERT's own settings where it says nothing.
+#[derive(Deserialize)]
+struct Settings {
+    #[serde(default = "yes")]
+    do_lower_case: bool,
+    strip_accents: Option<bool>,
+    #[serde(default = "yes")]
+    tokenize_chinese_chars: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The `tokenizer.json` of a `vocab.txt` (BERT's: one token a line, in id order) and the settings
+/// beside it (a `tokenizer_config.json`, or `{}`), which both riskft and the `tokenizers` crate
+/// read. Accents are dropped where letters are lowered, unless the settings say otherwise.
+pub fn tokenizer_json(vocab: &str, settings: &[u8]) -> Result<String> {
+    let settings: Settings = serde_json::from_slice(settings)
+        .map_err(|error| unsupported(format!("Its tokenizer_config.json is broken: {error}.")))?;
+    let mut tokens = Map::new();
+    for (id, line) in vocab.lines().enumerate() {
+        if tokens.insert(line.to_owned(), json!(id)).is_some() {
+            return Err(unsupported(format!("Its vocab.txt lists the token \"{line}\" twice.")));
+        }
+    }
+    let special = |name: &str| {
+        let id = tokens.get(name).cloned();
+        id.ok_or_else(|| unsupported(format!("Its vocab.txt lacks the token {name}.")))
+    };
+    let (unknown, cls, sep) = (special("[UNK]")?, special("[CLS]")?, special("[SEP]")?);
+    let added = [("[UNK]", &unknown), ("[CLS]", &cls), ("[SEP]", &sep)].map(|(content, id)| {
+        json!({"id": id, "content": content, "special": true, "single_word": false,
+               "lstrip": false, "rstrip": false, "normalized": false})
+    });
+    let whole = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
+        "normalizer": {"type": "BertNormalizer", "clean_text": true,
+                       "handle_chinese_chars": settings.tokenize_chinese_chars,
+                       "strip_accents": settings.strip_accents,
+                       "lowercase": settings.do_lower_case},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", sep],
+                           "cls": ["[CLS]", cls]},
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                  "max_input_chars_per_word": 100, "vocab": tokens},
+    });
+    Ok(whole.to_string())
 }
 
 fn tokens_by_id(vocab: &Value) -> Result<Vec<&str>> {
@@ -107,15 +172,15 @@ fn tokens_by_id(vocab: &Value) -> Result<Vec<&str>> {
     Ok(tokens.into_iter().flatten().collect())
 }
 
-fn demand(value: &Value, wanted: &str, what: &str) -> Result<()> {
+pub(super) fn demand(value: &Value, wanted: &str, what: &str) -> Result<()> {
     if value.as_str() == Some(wanted) {
         return Ok(());
     }
     Err(unsupported(format!("Its {what} is {value}, not \"{wanted}\".")))
 }
 
-fn unsupported(detail: String) -> Refusal {
+pub(super) fn unsupported(detail: String) -> Refusal {
     Refusal::new(code::NOT_SUPPORTED, "tokenizer of the base model is not supported")
         .detail(detail)
-        .hint("Use a base model with BERT's WordPiece tokenizer.")
+        .hint("Use a base model with BERT's WordPiece or RoBERTa's byte-level BPE tokenizer.")
 }

@@ -1,42 +1,80 @@
-//! Text -> WordPiece ids over a memory-mapped vocabulary.
+//! Text -> token ids over a memory-mapped vocabulary.
 //!
-//! The steps are BERT's, as the `tokenizers` crate defines them (its ids are the tests' oracle):
-//! clean the text, set CJK characters apart, NFD and strip nonspacing marks, lower case, split at
-//! blanks and punctuation, then greedy longest match. `[CLS]` and other names of special tokens
-//! within a text are plain text.
+//! Two kinds of tokenizers, as the `tokenizers` crate defines them (its ids are the tests' oracle):
+//!
+//! * WordPiece (BERT, DistilBERT): clean the text, set CJK characters apart, NFD and strip
+//!   nonspacing marks, lower case, split at blanks and punctuation, then greedy longest match.
+//! * Byte-level BPE (RoBERTa; Sennrich et al. 2016, GPT-2's form): split into words by GPT-2's
+//!   pattern, then join the pairs of tokens that are highest in the list of merges.
+//!
+//! `[CLS]`, `<s>` and other names of special tokens within a text are plain text.
 
+mod bytes;
 mod compile;
 mod normalise;
+mod special;
 mod vocabulary;
+mod wordpiece;
 
-pub use compile::{compile, compile_tokenizer_json};
+pub use compile::{compile, compile_tokenizer_json, tokenizer_json};
 pub use normalise::Normaliser;
-pub use vocabulary::{Layout, Vocabulary};
+pub use vocabulary::Special;
 
 use crate::protocol::{cut, MAX_TEXT};
+
+/// The checked header of a vocabulary, of either kind.
+#[derive(Debug, Clone, Copy)]
+pub enum Layout {
+    WordPiece(vocabulary::Layout),
+    Bytes(bytes::Layout),
+}
+
+/// A vocabulary in some bytes.
+#[derive(Clone, Copy)]
+pub enum Vocabulary<'a> {
+    WordPiece(vocabulary::Vocabulary<'a>),
+    Bytes(bytes::Vocabulary<'a>),
+}
+
+impl Layout {
+    /// Checks a vocabulary once; [`Layout::vocabulary`] then costs nothing. None if it is damaged.
+    pub fn check(bytes: &[u8]) -> Option<Self> {
+        if bytes.starts_with(&bytes::MAGIC) {
+            return bytes::Layout::check(bytes).map(Layout::Bytes);
+        }
+        vocabulary::Layout::check(bytes).map(Layout::WordPiece)
+    }
+
+    /// Tokens of the vocabulary; every id is below it.
+    pub fn tokens(&self) -> usize {
+        match self {
+            Layout::WordPiece(layout) => layout.tokens(),
+            Layout::Bytes(layout) => layout.tokens(),
+        }
+    }
+
+    /// The vocabulary in the bytes that the layout was checked on.
+    pub fn vocabulary(self, bytes: &[u8]) -> Vocabulary<'_> {
+        match self {
+            Layout::WordPiece(layout) => Vocabulary::WordPiece(layout.vocabulary(bytes)),
+            Layout::Bytes(layout) => Vocabulary::Bytes(layout.vocabulary(bytes)),
+        }
+    }
+}
 
 /// Splits texts; its buffers are kept between texts.
 #[derive(Default)]
 pub struct Tokenizer {
-    word: Word,
-}
-
-#[derive(Default)]
-struct Word {
-    text: String,
-    /// End of each character, bytes.
-    ends: Vec<usize>,
-    /// Hash of the text from the current start to each character's end.
-    hashes: Vec<u64>,
-    /// The word is longer than a word may be.
-    overlong: bool,
+    word: wordpiece::Word,
+    merger: bytes::Merger,
 }
 
 impl Tokenizer {
-    /// Replaces `ids` by the tokens of a text: `[CLS]`, at most `max_tokens - 2` pieces, `[SEP]`.
+    /// Replaces `ids` by the tokens of a text: the first special token, at most `max_tokens - 2`
+    /// pieces, the last special token.
     ///
-    /// Only the first [`MAX_TEXT`] bytes are read (cut at a character). A text without any piece
-    /// (empty, blank, control characters only) has no tokens at all.
+    /// Only the first [`MAX_TEXT`] bytes are read (cut at a character). A blank text, and one
+    /// without any piece (control characters only, in WordPiece), has no tokens at all.
     pub fn encode(
         &mut self,
         vocabulary: &Vocabulary<'_>,
@@ -49,96 +87,20 @@ impl Tokenizer {
         if most < 2 {
             return;
         }
-        let special = vocabulary.special();
-        ids.push(special.cls);
-        self.word.clear();
-        for c in vocabulary.normaliser().characters(cut(text, MAX_TEXT)) {
-            if c.is_whitespace() {
-                self.word.finish(vocabulary, ids);
-            } else if normalise::is_punctuation(c) {
-                self.word.finish(vocabulary, ids);
-                self.word.push(c, vocabulary.max_characters());
-                self.word.finish(vocabulary, ids);
-            } else {
-                self.word.push(c, vocabulary.max_characters());
-            }
-            if ids.len() >= most {
-                break;
-            }
+        let text = cut(text, MAX_TEXT);
+        let (cls, sep) = match vocabulary {
+            Vocabulary::WordPiece(v) => (v.special().cls, v.special().sep),
+            Vocabulary::Bytes(v) => v.special(),
+        };
+        ids.push(cls);
+        match vocabulary {
+            Vocabulary::WordPiece(v) => self.word.encode(v, text, most, ids),
+            Vocabulary::Bytes(v) => self.merger.encode(v, text, most, ids),
         }
-        self.word.finish(vocabulary, ids);
         if ids.len() == 1 {
             return ids.clear();
         }
         ids.truncate(most);
-        ids.push(special.sep);
-    }
-}
-
-impl Word {
-    fn clear(&mut self) {
-        self.text.clear();
-        self.ends.clear();
-        self.overlong = false;
-    }
-
-    fn push(&mut self, c: char, max_characters: usize) {
-        if self.ends.len() >= max_characters {
-            self.overlong = true;
-            return;
-        }
-        self.text.push(c);
-        self.ends.push(self.text.len());
-    }
-
-    /// Appends the pieces of the word, or the unknown token if some part has none.
-    fn finish(&mut self, vocabulary: &Vocabulary<'_>, ids: &mut Vec<u32>) {
-        if self.ends.is_empty() {
-            return;
-        }
-        let before = ids.len();
-        if self.overlong || !self.split(vocabulary, ids) {
-            ids.truncate(before);
-            ids.push(vocabulary.special().unknown);
-        }
-        self.clear();
-    }
-
-    fn split(&mut self, vocabulary: &Vocabulary<'_>, ids: &mut Vec<u32>) -> bool {
-        let mut start = 0;
-        let mut first = 0;
-        while first < self.ends.len() {
-            let Some((id, count)) = self.longest(vocabulary, start, first) else { return false };
-            ids.push(id);
-            first += count;
-            start = self.ends[first - 1];
-        }
-        true
-    }
-
-    /// The longest piece that begins at byte `start`, character `first`: (id, characters).
-    fn longest(
-        &mut self,
-        vocabulary: &Vocabulary<'_>,
-        start: usize,
-        first: usize,
-    ) -> Option<(u32, usize)> {
-        let continuing = start > 0;
-        let text = self.text.as_bytes();
-        let mut hash = vocabulary::seed(continuing);
-        let mut at = start;
-        self.hashes.clear();
-        for end in &self.ends[first..] {
-            if end - start > vocabulary.max_piece() {
-                break;
-            }
-            hash = vocabulary::extend(hash, &text[at..*end]);
-            at = *end;
-            self.hashes.push(hash);
-        }
-        (0..self.hashes.len()).rev().find_map(|i| {
-            let piece = &text[start..self.ends[first + i]];
-            vocabulary.find(self.hashes[i], piece, continuing).map(|id| (id, i + 1))
-        })
+        ids.push(sep);
     }
 }
