@@ -130,7 +130,6 @@ fn a_bad_score_is_refused() {
         ("SELECT riskft_drop(NULL)", "22004"),
         ("SELECT riskft_deploy('none', 1)", "42704"),
         ("SELECT riskft_deploy('m', NULL)", "22004"),
-        ("CALL riskft_train('m', 'loans', 'defaulted', wait => false)", "0A000"),
     ] {
         refuses(&mut analyst, sql, code);
     }
