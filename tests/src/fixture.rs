@@ -23,6 +23,18 @@ pub fn complaints(database: &Database, rows: usize) {
     load(database, "complaints", COMPLAINTS, "cfpb_complaints.csv.gz", "complaint_id", rows);
 }
 
+/// Table `loans` of the analyst with `rows` invented rows: loan_id, amount, grade, defaulted. For
+/// tests in which the data is not the point.
+pub fn small_loans(database: &Database, rows: usize) {
+    database.analyst().run(&format!(
+        "CREATE TABLE loans AS SELECT i AS loan_id, (i * 7919 % 1000)::float8 AS amount,
+             (ARRAY['a', 'b', 'c'])[1 + i % 3] AS grade,
+             i * 7919 % 1000 + i * 10473 % 700 > 800 AS defaulted
+         FROM generate_series(1, {rows}) i;
+         ANALYZE loans"
+    ));
+}
+
 fn load(database: &Database, table: &str, definition: &str, file: &str, key: &str, rows: usize) {
     let mut analyst = database.analyst();
     analyst.run(definition);
