@@ -83,8 +83,8 @@ COMMENT ON FUNCTION riskft.working() IS
 CREATE VIEW riskft.progress WITH (security_barrier) AS
 SELECT w.run, w.pid, w.model, w.owner::name, w.phase, w.done, w.total, w.epoch, w.loss,
        w.validation_auc, w.started_at,
-       date_trunc('second', clock_timestamp() - w.started_at) AS elapsed,
-       make_interval(secs => ceil(w.seconds_left)) AS time_left
+       pg_catalog.date_trunc('second', pg_catalog.clock_timestamp() - w.started_at) AS elapsed,
+       pg_catalog.make_interval(secs => pg_catalog.ceil(w.seconds_left)) AS time_left
 FROM riskft.working() w
 UNION ALL
 SELECT r.run_id, NULL, r.model_name, r.owner, 'queued', 0, 0, 0, NULL, NULL, NULL, NULL, NULL
@@ -163,7 +163,7 @@ SELECT r.run_id AS run, r.model_name AS model, v.version, r.method,
        (r.ledger ->> 'parameters')::bigint AS parameters,
        (r.ledger ->> 'parameters_trainable')::bigint AS parameters_trainable,
        (r.ledger ->> 'parameters_trainable')::float8
-           / nullif((r.ledger ->> 'parameters')::float8, 0) AS trainable_share,
+           / nullif((r.ledger ->> 'parameters')::float8, 0::float8) AS trainable_share,
        r.ledger ->> 'device' AS device,
        r.ledger ->> 'precision' AS "precision",
        (r.ledger ->> 'threads')::integer AS threads,
@@ -173,7 +173,7 @@ SELECT r.run_id AS run, r.model_name AS model, v.version, r.method,
        (r.ledger ->> 'tune_epoch_cpu_seconds')::float8 AS tune_epoch_cpu_seconds,
        (r.ledger ->> 'peak_memory_bytes')::bigint AS peak_memory_bytes,
        r.device_hour_price,
-       (r.ledger ->> 'device_seconds')::float8 / 3600 * r.device_hour_price AS cost
+       (r.ledger ->> 'device_seconds')::float8 / 3600::float8 * r.device_hour_price AS cost
 FROM riskft.run r LEFT JOIN riskft.version v USING (run_id)
 WHERE r.state = 'done' AND r.run_id IN (SELECT x.run_id FROM riskft.visible_run x);
 COMMENT ON VIEW riskft.costs IS

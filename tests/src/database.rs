@@ -55,6 +55,13 @@ impl<'a> Database<'a> {
         self.user("analyst")
     }
 
+    /// A new role that may log in. Roles belong to the cluster: its name ends with the database's.
+    pub fn role(&self, name: &str) -> String {
+        let role = format!("{name}_{}", self.name);
+        self.superuser().run(&format!("CREATE ROLE {role} LOGIN"));
+        role
+    }
+
     pub fn user(&self, role: &str) -> Session {
         self.cluster.connect(&self.name, role)
     }
