@@ -7,7 +7,7 @@
 use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys::{self, Datum};
-use pgrx::{check_for_interrupts, PgTryBuilder};
+use pgrx::{check_for_interrupts, PgSqlErrorCode, PgTryBuilder};
 use riskft_core::cell::{Cell, SourceColumn};
 use riskft_core::refusal::{code, Refusal, Result};
 
@@ -101,12 +101,13 @@ fn qualified_name(text: &str) -> Result<String> {
             },
         )
     };
-    // A name that cannot be parsed is an ERROR in to_regclass; nothing was changed, so the
-    // statement may go on to its own refusal.
+    // A name that cannot be parsed (a stray quote, four parts) or that leads to another database is
+    // an ERROR in to_regclass; nothing was changed, so the statement may go on to its own refusal.
+    let no_name = || Err(invalid_relation(format!("The text is \"{}\".", shortened(text))));
     let found = PgTryBuilder::new(lookup)
-        .catch_when(pgrx::PgSqlErrorCode::ERRCODE_INVALID_NAME, |_| {
-            Err(invalid_relation(format!("The text is \"{}\".", shortened(text))))
-        })
+        .catch_when(PgSqlErrorCode::ERRCODE_INVALID_NAME, |_| no_name())
+        .catch_when(PgSqlErrorCode::ERRCODE_SYNTAX_ERROR, |_| no_name())
+        .catch_when(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, |_| no_name())
         .execute()?;
     let Some((schema, name)) = found.into_iter().next() else {
         return Err(Refusal::new(

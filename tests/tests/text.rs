@@ -2,8 +2,9 @@
 //! long narratives: each costs tens of seconds.
 
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
-use riskft_tests::{fixture, refuses, Database, Session};
+use riskft_tests::{fixture, process, refuses, Database, Session};
 
 /// Model `loan_risk` on 1,500 loans, text fields borrower, city and bank, tuned for one epoch.
 fn loans() -> &'static Database<'static> {
@@ -121,13 +122,13 @@ fn text_scores_have_the_same_bits_everywhere() {
     assert_eq!(differing(&mut analyst, some), 0, "parallel");
 }
 
-/// F11: odd texts score, always alike.
+/// F11: odd texts score, always alike, and a huge one takes neither long nor much memory.
 #[test]
 fn odd_texts_score() {
     let mut analyst = loans().analyst();
     analyst.run(
         "CREATE TEMP TABLE odd AS SELECT l.*, t.text AS odd FROM (SELECT * FROM loans ORDER BY loan_id LIMIT 1) l,
-         (SELECT repeat('é', k) || '😀' AS text FROM generate_series(0, 600, 50) k
+         (SELECT repeat('é', k) || '😀' AS text FROM generate_series(0, 600) k
           UNION ALL SELECT repeat('ﷺ', 200) UNION ALL SELECT repeat('e' || U&'\\0301', 500)
           UNION ALL SELECT repeat('word ', 200000) UNION ALL SELECT '' UNION ALL SELECT '   '
           UNION ALL SELECT NULL) t;
@@ -135,13 +136,35 @@ fn odd_texts_score() {
     );
     let sql = "SELECT risk_score('loan_risk', o) FROM odd o";
     let first: Vec<f64> = analyst.values(sql);
-    assert_eq!(first.len(), 19);
+    assert_eq!(first.len(), 607);
     assert!(first.iter().all(|p| (0.0..=1.0).contains(p)), "{first:?}");
     assert_eq!(first, analyst.values::<f64>(sql));
+    let mut shuffled: Vec<f64> = analyst.values(&format!("{sql} ORDER BY random()"));
+    let mut sorted = first.clone();
+    shuffled.sort_by(f64::total_cmp);
+    sorted.sort_by(f64::total_cmp);
+    assert_eq!(sorted, shuffled, "in another order");
     let blank: i64 = analyst.value(
         "SELECT count(DISTINCT risk_score('loan_risk', o)) FROM odd o WHERE trim(borrower) = ''",
     );
     assert_eq!(blank, 1);
+
+    let backend = analyst.pid();
+    for text in ["'word '", "'é'", "'😀'", "'ﷺ'", "'x'", "U&'\\0301'", "' '", "E'\\n'"] {
+        analyst.run(&format!(
+            "CREATE TEMP TABLE huge AS SELECT l.* FROM loans l ORDER BY loan_id LIMIT 1;
+             UPDATE huge SET borrower = repeat({text}, (1 << 20) / octet_length({text}))"
+        ));
+        let before = process::private_memory(backend).expect("the backend's memory");
+        let begun = Instant::now();
+        let score: f64 = analyst.value("SELECT risk_score('loan_risk', h) FROM huge h");
+        let took = begun.elapsed();
+        let grown = process::private_memory(backend).unwrap_or(0).saturating_sub(before);
+        assert!((0.0..=1.0).contains(&score), "{text}: {score}");
+        assert!(took < Duration::from_secs(1), "{text}: {took:?}");
+        assert!(grown < 50 << 20, "{text}: {grown} bytes more");
+        analyst.run("DROP TABLE huge");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{job, start, tiny_base, train, Answer};
+use common::{flipped_job, job, start, tiny_base, train, Answer};
 use riskft_core::artifact::{Artifact, Storage};
 use riskft_core::model::Model;
 use riskft_core::options::Method;
@@ -94,6 +94,26 @@ fn each_method_tunes_the_encoder() {
         let tuned = training.names().any(|name| name.starts_with("encoder."));
         assert_eq!(tuned, ledger.tuned_kept, "{method:?} {options}");
     }
+}
+
+/// F33 (a): what the frozen encoder cannot tell, the tuned one can, and the int8 model keeps it:
+/// LoRA is merged in float and quantized once.
+#[test]
+fn tuning_learns_an_effect_that_flips() {
+    let base = tiny_base("flip");
+    let options =
+        quick(json!({"epochs": 25, "patience": 25, "gate": {}, "learning_rate": 1e-2, "layers": 0,
+        "keep_text": "always", "head_epochs": 10}));
+    let answer = train(&flipped_job(ROWS, Method::Lora, &base, &options));
+    let result = answer.result();
+    let (frozen, tuned) = (result.ledger.auc_frozen, result.ledger.auc_tuned);
+    let gain = tuned.zip(frozen).map(|(tuned, frozen)| tuned - frozen).expect("both figures");
+    println!("frozen {frozen:?}, tuned {tuned:?}, int8 {:?}", result.gate);
+    assert!(result.ledger.tuned_kept && gain > 0.2, "{frozen:?} frozen, {tuned:?} tuned");
+    let test = answer.metric("test", "auc").expect("a test AUC");
+    assert!(test > 0.8, "{test} after int8");
+    // The gate of the design, not the wide one of the other tests.
+    assert!(result.gate.passed && result.gate.auc_loss.is_some_and(|loss| loss <= 0.005));
 }
 
 #[test]

@@ -47,20 +47,72 @@ fn tokenizer() -> Value {
 
 /// A job over made-up loans: `amount`, `grade` and the words of `note` tell the label in part.
 pub fn job(rows: usize, method: Method, base: &Path, options: &Value) -> Vec<u8> {
-    let column = |name: &str, column_type| SourceColumn {
-        name: name.into(),
-        column_type,
+    let mut options = options.clone();
+    options["roles"] = json!({"note": "text", "grade": "category"});
+    let columns = [
+        ("amount", ColumnType::Float),
+        ("grade", ColumnType::Text),
+        ("note", ColumnType::Text),
+        ("bad", ColumnType::Bool),
+    ];
+    job_of(method, base, &options, &columns, |batch| {
+        for row in 0..rows {
+            let spread = (row * 7919) % 1009;
+            let amount = spread as f64 * 13.5 + 100.0;
+            let grade = ["a", "b", "c"][(row / 3) % 3];
+            let sad = (row * 31) % 5 < 2;
+            let note =
+                format!("{} shop {}", if sad { "late debt" } else { "fine home" }, spread % 97);
+            let risk =
+                spread as f64 / 1009.0 + if sad { 0.5 } else { 0.0 } + (row % 3) as f64 * 0.2;
+            let bad = risk + ((row * 613) % 101) as f64 / 200.0 > 1.25;
+            let amount = if row % 50 == 0 { Cell::Null } else { Cell::Float(amount) };
+            let note = if row % 40 == 7 { Cell::Text("") } else { Cell::Text(&note) };
+            batch
+                .push(&[amount, Cell::Text(grade), note, Cell::Bool(bad)])
+                .expect("a row of the types");
+        }
+    })
+}
+
+/// A job whose text has three words, each of which flips what the others mean: bad is an odd
+/// number of `up`, `loan` and `new`, and a sum over words tells nothing.
+pub fn flipped_job(rows: usize, method: Method, base: &Path, options: &Value) -> Vec<u8> {
+    let mut options = options.clone();
+    options["roles"] = json!({"note": "text"});
+    let columns =
+        [("noise", ColumnType::Float), ("note", ColumnType::Text), ("bad", ColumnType::Bool)];
+    job_of(method, base, &options, &columns, |batch| {
+        for row in 0..rows {
+            let word = |bit: usize, yes, no| if (row >> bit) & 1 == 1 { yes } else { no };
+            let note = format!(
+                "{} {} {} {}",
+                word(0, "up", "down"),
+                word(1, "loan", "debt"),
+                word(2, "new", "old"),
+                (row * 7919) % 1009
+            );
+            let noise = Cell::Float(((row * 613) % 101) as f64);
+            let bad = ((row & 7).count_ones() % 2 == 1) != ((row * 31) % 20 == 0);
+            batch.push(&[noise, Cell::Text(&note), Cell::Bool(bad)]).expect("a row of the types");
+        }
+    })
+}
+
+fn job_of(
+    method: Method,
+    base: &Path,
+    options: &Value,
+    columns: &[(&str, ColumnType)],
+    fill: impl FnOnce(&mut BatchBuilder),
+) -> Vec<u8> {
+    let column = |(name, column_type): &(&str, ColumnType)| SourceColumn {
+        name: (*name).into(),
+        column_type: *column_type,
         hint: TypeHint::None,
         declared: String::new(),
     };
-    let columns = vec![
-        column("amount", ColumnType::Float),
-        column("grade", ColumnType::Text),
-        column("note", ColumnType::Text),
-        column("bad", ColumnType::Bool),
-    ];
-    let mut options = options.clone();
-    options["roles"] = json!({"note": "text", "grade": "category"});
+    let columns: Vec<SourceColumn> = columns.iter().map(column).collect();
     let header = JobHeader {
         protocol: PROTOCOL,
         model: "tiny".into(),
@@ -72,27 +124,14 @@ pub fn job(rows: usize, method: Method, base: &Path, options: &Value) -> Vec<u8>
         method,
         base: "tiny".into(),
         base_dir: base.to_string_lossy().into_owned(),
-        options: Options::parse(&options).map_err(|r| r.detail).expect("options"),
+        options: Options::parse(options).map_err(|r| r.detail).expect("options"),
         columns: columns.clone(),
         unread: Vec::new(),
         reference_date: 20_000,
     };
     let mut writer = JobWriter::new(Vec::new(), &header).expect("a vector takes all");
     let mut batch = BatchBuilder::new(&columns);
-    for row in 0..rows {
-        let spread = (row * 7919) % 1009;
-        let amount = spread as f64 * 13.5 + 100.0;
-        let grade = ["a", "b", "c"][(row / 3) % 3];
-        let sad = (row * 31) % 5 < 2;
-        let note = format!("{} shop {}", if sad { "late debt" } else { "fine home" }, spread % 97);
-        let risk = spread as f64 / 1009.0 + if sad { 0.5 } else { 0.0 } + (row % 3) as f64 * 0.2;
-        let bad = risk + ((row * 613) % 101) as f64 / 200.0 > 1.25;
-        let amount = if row % 50 == 0 { Cell::Null } else { Cell::Float(amount) };
-        let note = if row % 40 == 7 { Cell::Text("") } else { Cell::Text(&note) };
-        batch
-            .push(&[amount, Cell::Text(grade), note, Cell::Bool(bad)])
-            .expect("a row of the types");
-    }
+    fill(&mut batch);
     writer.batch(&batch).expect("a vector takes all");
     writer.end().expect("a vector takes all")
 }
