@@ -29,6 +29,7 @@ public class JdbcClient {
     static final String ANY = "SELECT risk_score(?, l) FROM loans l ORDER BY loan_id";
     static final String TRAIN = "CALL riskft_train(?, 'loans', 'defaulted',"
             + " exclude => '{loan_id,disbursed}', method => 'none', options => ?::jsonb, wait => ?)";
+    static final String LONG = "{\"head_epochs\": 1000, \"patience\": 1000, \"hidden\": 512, \"members\": 8}";
     static final String QUICK = "{\"head_epochs\": 2, \"members\": 1, \"hidden\": 16,"
             + " \"gate\": {\"auc_loss\": 1, \"flips\": 1}}";
 
@@ -55,6 +56,7 @@ public class JdbcClient {
             copied(db);
         }
         training();
+        cancelled();
         queued();
     }
 
@@ -206,6 +208,24 @@ public class JdbcClient {
             call.execute();
             tell("callable", "\"version\": " + call.getInt(3) + ", \"auc\": " + call.getDouble(4)
                     + ", \"run\": " + call.getLong(6));
+        }
+    }
+
+    /** A query timeout is a cancel that the driver sends. */
+    static void cancelled() throws SQLException {
+        try (Connection db = connect(); PreparedStatement statement = db.prepareStatement(TRAIN)) {
+            statement.setString(1, "by_jdbc");
+            statement.setString(2, LONG);
+            statement.setBoolean(3, true);
+            statement.setQueryTimeout(1);
+            String sqlstate = null;
+            try {
+                statement.execute();
+            } catch (SQLException error) {
+                sqlstate = error.getSQLState();
+            }
+            tell("cancelled", "\"sqlstate\": " + quoted(sqlstate)
+                    + ", \"usable\": " + "1".equals(value(db, "SELECT 1")));
         }
     }
 

@@ -4,6 +4,7 @@ Run as `psycopg_client.py refusals.txt`; PGHOST, PGUSER and so on say where the 
 """
 
 import asyncio
+import threading
 
 import psycopg
 from psycopg.rows import dict_row
@@ -17,6 +18,7 @@ TRAIN = """
     CALL riskft_train(%s, 'loans', 'defaulted', exclude => '{loan_id,disbursed}',
                       method => 'none', options => %s, wait => %s)
 """
+LONG = Jsonb({"head_epochs": 1000, "patience": 1000, "hidden": 512, "members": 8})
 QUICK = Jsonb({"head_epochs": 2, "members": 1, "hidden": 16, "gate": {"auc_loss": 1, "flips": 1}})
 
 
@@ -148,6 +150,22 @@ def training():
         tell("rolled back", models=left.fetchone()["n"])
 
 
+def cancelled():
+    """Another thread cancels the training as soon as the first NOTICE has come."""
+    with psycopg.connect() as db:
+        under_way = threading.Event()
+        db.add_notice_handler(lambda notice: under_way.set())
+
+        def cancel():
+            under_way.wait(60)
+            db.cancel_safe()
+
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        refused(db, "cancelled", None, lambda: db.execute(TRAIN, ["by_psycopg", LONG, True]))
+        thread.join()
+
+
 def queued():
     """A queued training starts at COMMIT: psycopg has opened a transaction by itself."""
     with psycopg.connect(row_factory=dict_row) as db:
@@ -177,6 +195,7 @@ def main():
         errors(db)
     asyncio.run(asynchronous())
     training()
+    cancelled()
     queued()
 
 

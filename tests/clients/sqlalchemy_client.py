@@ -3,7 +3,9 @@
 Run as `sqlalchemy_client.py refusals.txt`; PGHOST, PGUSER and so on say where the server is.
 """
 
-from sqlalchemy import Double, MetaData, Table, create_engine, func, literal_column, select, text
+from sqlalchemy import Double, MetaData, Table, bindparam, create_engine, func, literal_column
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session, aliased, column_property
 
@@ -79,6 +81,23 @@ def errors(engine, driver):
                 refused(driver, number, error, seven == 7)
 
 
+def queued(engine, driver):
+    """A queued training starts at COMMIT: SQLAlchemy has opened a transaction by itself."""
+    train = text("""
+        CALL riskft_train(:model, 'loans', 'defaulted', exclude => '{loan_id,disbursed}',
+                          method => 'none', options => :options, wait => false)
+    """).bindparams(bindparam("options", type_=JSONB))
+    quick = {"head_epochs": 2, "members": 1, "hidden": 16, "gate": {"auc_loss": 1, "flips": 1}}
+    with engine.connect() as db:
+        run = db.execute(train, {"model": f"by_{driver}", "options": quick}).one().run
+        with engine.connect() as other:
+            seen = text("SELECT count(*) FROM riskft.runs WHERE run = :run")
+            before = other.scalar(seen, {"run": run})
+        db.commit()
+        state = db.scalar(text("SELECT riskft_wait(:run, '2 minutes')"), {"run": run})
+        tell(f"{driver}, queued", before=before, state=state)
+
+
 def main():
     for driver in ("psycopg", "psycopg2"):
         engine = create_engine(f"postgresql+{driver}://")
@@ -87,6 +106,7 @@ def main():
             core(db, loans, driver)
         orm(engine, loans, driver)
         errors(engine, driver)
+        queued(engine, driver)
         engine.dispose()
 
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use riskft_tests::{fixture, process, Session};
+use riskft_tests::{fixture, Session};
 
 use crate::stage::{clients, hexadecimal, python, skipped, Stage};
 
@@ -51,10 +51,7 @@ fn await_queue(analyst: &mut Session) {
     assert_eq!(analyst.value::<String>(&format!("SELECT riskft_wait({run}, '2 minutes')")), "done");
 }
 
-fn deployed(analyst: &mut Session) -> i32 {
-    analyst.value("SELECT deployed_version FROM riskft.models WHERE model = 'dbt_risk'")
-}
-
+/// Each run trains one version before its models and queues one after them.
 #[test]
 fn dbt_scores_and_publishes() {
     if skipped("dbt") {
@@ -65,47 +62,70 @@ fn dbt_scores_and_publishes() {
     fixture::loans(&stage.database, 400);
     let work = Work::new();
     let mut analyst = stage.database.analyst();
-    for (round, version) in [1, 3].into_iter().enumerate() {
-        let (good, text) = dbt(&stage, &program, &work.0, "{}");
-        assert!(good, "{text}");
+    let mut run = |vars: &str| {
+        let outcome = dbt(&stage, &program, &work.0, vars);
         await_queue(&mut analyst);
-        assert_eq!(deployed(&mut analyst), version, "run {round}");
-        let expected = bits(
-            &mut analyst,
-            &format!("SELECT risk_score('dbt_risk@{version}', l) FROM loans l ORDER BY loan_id"),
-        );
-        for table in ["scored_loans", "scored_loans_live"] {
-            let got =
-                bits(&mut analyst, &format!("SELECT risk FROM marts.{table} ORDER BY loan_id"));
-            assert!(got == expected, "marts.{table} after run {round}");
-        }
-        // The loans that come before the second run are scored by its version, the others not again.
-        let once = analyst.value::<i64>(
-            "SELECT count(*) FROM marts.scores_once s JOIN loans l USING (loan_id)
-             WHERE float8send(s.risk) = float8send(risk_score('dbt_risk@' || s.version, l))",
-        );
-        let versions: Vec<i64> = analyst
-            .values("SELECT count(*) FROM marts.scores_once GROUP BY version ORDER BY version");
-        assert_eq!(once, versions.iter().sum::<i64>());
-        assert_eq!(versions, if round == 0 { vec![400] } else { vec![400, 20] });
-        if round == 0 {
-            analyst.run(
-                "INSERT INTO loans SELECT (jsonb_populate_record(l, jsonb_build_object('loan_id', -loan_id))).*
-                 FROM loans l ORDER BY loan_id LIMIT 20",
-            );
-        }
-    }
+        outcome
+    };
+    let mut witness = stage.database.analyst();
 
-    // A model that cannot score: its table stays, the rest of the run goes on, and nothing is
-    // deployed, for the hook belongs to the same transaction.
-    let before = bits(&mut analyst, "SELECT risk FROM marts.scored_loans ORDER BY loan_id");
-    let (good, text) = dbt(&stage, &program, &work.0, "{scored_by: none}");
-    assert!(!good && text.contains("model \"none\" does not exist"), "{text}");
-    await_queue(&mut analyst);
-    assert_eq!(bits(&mut analyst, "SELECT risk FROM marts.scored_loans ORDER BY loan_id"), before);
-    assert_eq!(deployed(&mut analyst), 3);
-    let quiet = process::await_true(std::time::Duration::from_secs(20), || {
-        analyst.value::<i64>("SELECT count(*) FROM riskft.progress") == 0
-    });
-    assert!(quiet, "a run is still under way");
+    let (good, text) = run("{seed: 1}");
+    assert!(good, "{text}");
+    published(&mut witness, 1);
+    scored_once(&mut witness, &[(1, 400)]);
+    witness.run(
+        "INSERT INTO loans SELECT (jsonb_populate_record(l, jsonb_build_object('loan_id', -loan_id))).*
+         FROM loans l ORDER BY loan_id LIMIT 20",
+    );
+    let (good, text) = run("{seed: 2}");
+    assert!(good, "{text}");
+    published(&mut witness, 3);
+    scored_once(&mut witness, &[(1, 400), (3, 20)]);
+
+    // A check that fails after the deployment, in its transaction, and a model that cannot score:
+    // the table stays as it was, and so does the meaning of the bare name.
+    for (vars, message) in [
+        ("{seed: 3, highest_mean: 0}", "mean risk is too high"),
+        ("{seed: 4, scored_by: none}", "model \"none\" does not exist"),
+    ] {
+        let (good, text) = run(vars);
+        assert!(!good && text.contains(message), "{text}");
+        published(&mut witness, 3);
+    }
+    assert_eq!(witness.value::<i64>("SELECT count(*) FROM riskft.versions"), 2 * 4);
+    assert_eq!(witness.value::<i64>("SELECT count(*) FROM riskft.progress"), 0);
+}
+
+/// The table and the view hold the scores of this version, not those of a newer one that was
+/// trained and not published; it is what the bare name means.
+fn published(analyst: &mut Session, version: i32) {
+    let deployed: i32 =
+        analyst.value("SELECT deployed_version FROM riskft.models WHERE model = 'dbt_risk'");
+    assert_eq!(deployed, version);
+    let scores = |version: i32| {
+        format!("SELECT risk_score('dbt_risk@{version}', l) FROM loans l ORDER BY loan_id")
+    };
+    let expected = bits(analyst, &scores(version));
+    for table in ["scored_loans", "scored_loans_live"] {
+        let got = bits(analyst, &format!("SELECT risk FROM marts.{table} ORDER BY loan_id"));
+        assert!(got == expected, "marts.{table} is not of version {version}");
+    }
+    let newest: i32 = analyst.value("SELECT max(version) FROM riskft.versions");
+    if newest > version + 1 {
+        assert!(bits(analyst, &scores(newest - 1)) != expected, "two seeds, the same scores");
+    }
+}
+
+/// Rows of the incremental model by the version that scored them, which it did to the bit.
+fn scored_once(analyst: &mut Session, expected: &[(i32, i64)]) {
+    let rows = analyst
+        .query(
+            "SELECT s.version, count(*) FILTER (WHERE float8send(s.risk)
+                 = float8send(risk_score('dbt_risk@' || s.version, l)))
+             FROM marts.scores_once s JOIN loans l USING (loan_id) GROUP BY 1 ORDER BY 1",
+            &[],
+        )
+        .expect("read the incremental model");
+    let found: Vec<(i32, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(found, expected);
 }

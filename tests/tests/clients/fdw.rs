@@ -1,8 +1,10 @@
 //! postgres_fdw: a scored view of another cluster, and another cluster's rows scored here.
 
+use std::fs;
+
 use riskft_tests::{refuses, Cluster, Session};
 
-use crate::stage::{hexadecimal, stage, statements, Stage, SCORES};
+use crate::stage::{clients, hexadecimal, stage, statements, Stage, SCORES};
 
 /// Lets the analyst of `superuser`'s database reach the stage's database as server `lending`.
 fn link(superuser: &mut Session, stage: &Stage) {
@@ -27,9 +29,11 @@ fn bits(session: &mut Session, sql: &str) -> Vec<String> {
 fn a_scored_view_is_read_from_another_cluster() {
     let stage = stage();
     let mut here = stage.database.analyst();
-    here.run(
-        "CREATE VIEW loans_with_risk AS
-             SELECT l.*, risk_score('loan_risk', l) AS risk FROM loans l",
+    here.run(&fs::read_to_string(clients().join("scored_view.sql")).expect("read the view"));
+    // A view's owner lends its rights on tables, not on models.
+    stage.database.superuser().run(
+        "CREATE VIEW lent (risk) AS SELECT risk_score('hidden', l) FROM loans l;
+         GRANT SELECT ON lent TO analyst",
     );
     let scorings: Vec<(usize, String)> = statements()
         .enumerate()
@@ -71,6 +75,7 @@ fn a_scored_view_is_read_from_another_cluster() {
         assert_eq!(error.detail(), expected.detail());
         assert_eq!(error.hint(), expected.hint());
     }
+    refuses(&mut there, "SELECT * FROM lent", "42501");
     assert_eq!(bits(&mut there, "SELECT risk FROM loans_with_risk ORDER BY loan_id"), stage.bits);
 }
 

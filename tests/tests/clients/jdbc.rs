@@ -40,5 +40,6 @@ fn jdbc_gets_the_same() {
     let callable = report.case("callable");
     assert_eq!(callable["version"], 1);
     assert!(callable["run"].as_u64() > Some(0), "{callable}");
+    report.check_cancelled();
     report.check_queued();
 }

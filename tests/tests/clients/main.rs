@@ -3,6 +3,7 @@
 //! installs what they need, and with RISKFT_SKIP_CLIENTS=1 their tests are skipped.
 
 mod dbt;
+mod documented;
 mod fdw;
 mod jdbc;
 mod psql;

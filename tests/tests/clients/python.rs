@@ -32,6 +32,7 @@ fn psycopg_gets_the_same() {
     assert!(training["auc"].is_f64() && training["run"].is_i64(), "{training}");
     assert!(training["notices"].as_u64() > Some(2), "{training}");
     assert_eq!(report.case("rolled back")["models"], 0);
+    report.check_cancelled();
     report.check_queued();
 }
 
@@ -49,6 +50,8 @@ fn sqlalchemy_gets_the_same() {
     report.check_refusals(stage, 2);
     for driver in ["psycopg", "psycopg2"] {
         report.check_probe(&format!("{driver}, probe limit 0"), &float8);
+        let queued = report.case(&format!("{driver}, queued"));
+        assert_eq!((&queued["before"], &queued["state"]), (&Value::from(0), &Value::from("done")));
         let likely = report.case(&format!("{driver}, filtered"))["risks"].clone();
         let expected: Vec<&String> = stage.bits.iter().filter(|bits| is_likely(bits)).collect();
         assert!(!expected.is_empty() && expected.len() < stage.bits.len());

@@ -73,6 +73,13 @@ impl Report {
         assert_eq!(self.case(name)["rows"], 0, "{name}");
     }
 
+    /// A training that the program cancelled, from a connection that goes on.
+    pub fn check_cancelled(&self) {
+        let case = self.case("cancelled");
+        assert_eq!(case["sqlstate"], "57014", "{case}");
+        assert_eq!(case["usable"], true, "{case}");
+    }
+
     /// A run that the program queued with autocommit off: refused to be waited for before COMMIT,
     /// seen by nobody until then, and done afterwards.
     pub fn check_queued(&self) {
