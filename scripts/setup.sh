@@ -25,29 +25,8 @@ rust() {
 }
 
 packages() {
-    local wanted=(postgresql-$postgres_version postgresql-server-dev-$postgres_version
-        build-essential clang libclang-dev pkg-config python3 python3-pip unzip ca-certificates)
-    local missing=() package
-    for package in "${wanted[@]}"; do
-        [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null)" = "ii " ] || missing+=("$package")
-    done
-    [ ${#missing[@]} -gt 0 ] || return 0
-    have apt-get || fail "these Debian packages are missing: ${missing[*]}"
-    say "installing Debian packages: ${missing[*]}"
-    quietly apt-update as_root apt-get update
-    case " ${missing[*]} " in
-    *" postgresql-$postgres_version "*) no_main_cluster ;;
-    esac
-    quietly apt-install as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y --no-install-recommends "${missing[@]}"
-}
-
-# Debian's server package would create and start a cluster of its own; a machine that gets the
-# server only now does not want one.
-no_main_cluster() {
-    quietly apt-postgresql-common as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y --no-install-recommends postgresql-common
-    as_root pg_conftool /etc/postgresql-common/createcluster.conf set create_main_cluster false
+    debian_packages postgresql-$postgres_version postgresql-server-dev-$postgres_version \
+        build-essential clang libclang-dev pkg-config python3 python3-pip unzip ca-certificates
 }
 
 pgrx() {

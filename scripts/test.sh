@@ -10,6 +10,9 @@ mkdir -p "${log%/*}"
 : >"$log"
 broken=0
 
+[ -n "${RISKFT_SKIP_CLIENTS:-}" ] || scripts/clients.sh ||
+    say "the tests of the clients will fail: their programs are not all installed"
+
 # suite NAME COMMAND...
 suite() {
     local name=$1

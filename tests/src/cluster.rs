@@ -1,6 +1,7 @@
 //! A throw-away cluster: its own folder, socket and server process.
 
 use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{chown, DirBuilderExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -19,11 +20,14 @@ const PREFIX: &str = "riskft-test-";
 /// Longest wait for the server to start, or to recover from a crash.
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(20);
+/// Of a server that listens on no port: it only names the socket.
+const SOCKET_PORT: u16 = 5432;
 
 /// A running server. Dropping it stops the server, removes its folder and, unless the test
 /// already fails, checks its log for crashes and internal errors.
 pub struct Cluster {
     folder: PathBuf,
+    port: u16,
     settings: Vec<(String, String)>,
     server: Mutex<Option<Child>>,
     log: ServerLog,
@@ -38,6 +42,19 @@ impl Cluster {
 
     /// A cluster with some settings of its own, besides [`SETTINGS`].
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
+        Cluster::start_at(SOCKET_PORT, settings)
+    }
+
+    /// As [`Cluster::start`], for clients that know no sockets: the server also listens on a free
+    /// port of 127.0.0.1, where a password is asked for (SCRAM-SHA-256) and no role has one yet.
+    pub fn listening() -> Self {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr());
+        let port = free.expect("find a free port").port();
+        let settings = [("listen_addresses", "127.0.0.1"), ("port", &port.to_string())];
+        Cluster::start_at(port, &settings)
+    }
+
+    fn start_at(port: u16, settings: &[(&str, &str)]) -> Self {
         sweep();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -50,6 +67,7 @@ impl Cluster {
         let cluster = Cluster {
             log: ServerLog::new(folder.join("log")),
             folder,
+            port,
             settings: settings.iter().map(own).collect(),
             server: Mutex::new(None),
         };
@@ -65,12 +83,17 @@ impl Cluster {
     }
 
     pub fn connect(&self, database: &str, user: &str) -> Session {
-        Session::open(&self.folder, database, user).expect("connect")
+        Session::open(&self.folder, self.port(), database, user).expect("connect")
     }
 
     /// The folder of the server's socket, for clients of other kinds.
     pub fn socket_folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The server's port, which also names its socket.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     pub fn log(&self) -> &ServerLog {
@@ -97,7 +120,8 @@ impl Cluster {
     fn initialise(&self) {
         let output = self
             .command("initdb")
-            .args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"])
+            .args(["--no-sync", "--auth-local=trust", "--auth-host=scram-sha-256"])
+            .args(["--encoding=UTF8", "--locale=C.UTF-8"])
             .args(["--username=postgres", "--pgdata"])
             .arg(self.data())
             .output()
@@ -133,7 +157,7 @@ impl Cluster {
     fn await_connections(&self) {
         let started = Instant::now();
         loop {
-            match Session::open(&self.folder, "postgres", "postgres") {
+            match Session::open(&self.folder, self.port(), "postgres", "postgres") {
                 Ok(_) => return,
                 Err(error) if started.elapsed() > START => {
                     panic!("the server does not start: {error}\n{}", self.log.tail(20))
@@ -175,7 +199,7 @@ impl Cluster {
 
     /// A server program, to be run as the server's user.
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program_folder().join(program));
+        let mut command = Command::new(self::program(program));
         command.current_dir("/").env_clear().env("LC_ALL", "C.UTF-8").env("PATH", "/usr/bin:/bin");
         if let Some((user, group)) = server_user() {
             command.uid(user).gid(group);
@@ -197,7 +221,7 @@ impl Drop for Cluster {
 }
 
 /// A throw-away cluster need not outlive the machine, but must recover from a crash of its own:
-/// commits stay synchronous. The port only names the socket.
+/// commits stay synchronous.
 const SETTINGS: &[(&str, &str)] = &[
     ("listen_addresses", ""),
     ("fsync", "off"),
@@ -214,6 +238,15 @@ const SETTINGS: &[(&str, &str)] = &[
 /// The cluster that all tests of this binary share; it is stopped and checked when the process
 /// exits, with exit code 101 if its log is not clean.
 pub fn shared() -> &'static Cluster {
+    shared_as(Cluster::start)
+}
+
+/// [`shared`], listening on a port of 127.0.0.1 as well; a binary's tests agree on one of the two.
+pub fn shared_listening() -> &'static Cluster {
+    shared_as(Cluster::listening)
+}
+
+fn shared_as(start: fn() -> Cluster) -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
     extern "C" fn finish() {
         let Some(cluster) = SHARED.get() else { return };
@@ -226,7 +259,7 @@ pub fn shared() -> &'static Cluster {
     SHARED.get_or_init(|| {
         // SAFETY: registers a function without arguments that does not unwind.
         unsafe { libc::atexit(finish) };
-        Cluster::start()
+        start()
     })
 }
 
@@ -247,6 +280,11 @@ fn identity(flag: &str) -> u32 {
     let output = Command::new("id").args([flag, "postgres"]).output().expect("run id");
     let text = String::from_utf8_lossy(&output.stdout);
     text.trim().parse().expect("the machine has a user postgres")
+}
+
+/// A program of the PostgreSQL that the tests run.
+pub fn program(name: &str) -> PathBuf {
+    program_folder().join(name)
 }
 
 /// Folder of initdb and postgres.

@@ -21,7 +21,7 @@ pub mod process;
 mod refusal;
 mod session;
 
-pub use cluster::{shared, Cluster};
+pub use cluster::{program, shared, shared_listening, Cluster};
 pub use database::Database;
 pub use refusal::{fails, refuses};
 pub use session::{Notice, Session};

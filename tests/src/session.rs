@@ -24,12 +24,17 @@ pub struct Session {
 }
 
 impl Session {
-    pub(crate) fn open(folder: &Path, database: &str, user: &str) -> Result<Self, postgres::Error> {
+    pub(crate) fn open(
+        folder: &Path,
+        port: u16,
+        database: &str,
+        user: &str,
+    ) -> Result<Self, postgres::Error> {
         let notices = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&notices);
         let client = Config::new()
             .host_path(folder)
-            .port(5432)
+            .port(port)
             .dbname(database)
             .user(user)
             .connect_timeout(Duration::from_secs(10))

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use riskft_tests::{fixture, Database};
 
-const DOCUMENTS: &[&str] = &["README.md", "docs/operate.md"];
+const DOCUMENTS: &[&str] = &["README.md", "docs/operate.md", "docs/clients.md"];
 
 struct Block {
     line: usize,
