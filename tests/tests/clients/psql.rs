@@ -1,5 +1,8 @@
 //! psql, and the probes of BI tools.
 
+use std::io::Write;
+use std::process::Stdio;
+
 use postgres::types::Type;
 use riskft_tests::{program, Session};
 
@@ -99,4 +102,54 @@ fn cursors_get_the_same() {
     assert_eq!(backward, stage().bits);
     analyst.run(&format!("DECLARE held CURSOR WITH HOLD FOR {SCORES}; COMMIT"));
     assert_eq!(hex(analyst.values("FETCH ALL FROM held")), stage().bits);
+}
+
+/// In LATIN1 the scores are the same and names are converted; a name that LATIN1 lacks is an error
+/// of the conversion, in a training's NOTICE too, and the session goes on.
+#[test]
+fn another_encoding_gets_the_same() {
+    let mut analyst = stage().database.analyst();
+    analyst.run(
+        "CREATE TABLE låneliste AS
+             SELECT loan_id, employees AS \"collègues\", approved_gross, defaulted,
+                    '{}'::json AS \"顧客\" FROM loans",
+    );
+    let train = |model: &str| {
+        format!(
+            "CALL riskft_train('{model}', 'låneliste', 'defaulted', method => 'none', options =>
+                 '{{\"head_epochs\": 2, \"hidden\": 16, \"members\": 1,
+                   \"gate\": {{\"auc_loss\": 1, \"flips\": 1}}}}');"
+        )
+    };
+    analyst.run(&train("modèle"));
+    let query = "SELECT risk_score('modèle', l) FROM låneliste l ORDER BY loan_id";
+    let expected: Vec<String> = analyst.values(query).into_iter().map(hexadecimal).collect();
+    assert_eq!(bits(&psql_in_latin1(query)), expected);
+
+    let wrong = query.replace("låneliste", "loans");
+    let told = psql_in_latin1(&format!("{wrong};\n\\echo :LAST_ERROR_MESSAGE\n"));
+    assert_eq!(told.trim(), "column \"collègues\" does not exist in the row");
+    // The training tells that it leaves out the column 顧客.
+    let told = psql_in_latin1(&format!(
+        "{}\n\\echo :LAST_ERROR_SQLSTATE\nSELECT count(*) FROM riskft.models WHERE model = 'liste';",
+        train("liste")
+    ));
+    assert_eq!(told.trim(), "22P05\n0");
+}
+
+/// What psql prints for a script when both speak LATIN1.
+fn psql_in_latin1(script: &str) -> String {
+    let bytes: Vec<u8> = script.chars().map(|c| u8::try_from(c).expect("in LATIN1")).collect();
+    let mut child = stage()
+        .command(program("psql"))
+        .env("PGCLIENTENCODING", "LATIN1")
+        .arg("-XAtq")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("run psql");
+    child.stdin.take().expect("psql's input").write_all(&bytes).expect("write to psql");
+    let output = child.wait_with_output().expect("psql ends");
+    output.stdout.into_iter().map(char::from).collect()
 }
