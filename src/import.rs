@@ -20,10 +20,14 @@ use crate::catalog;
 use crate::error::or_raise;
 use crate::settings;
 
-/// Largest file that is parsed, bytes; a tokenizer.json of 250,000 tokens has 17 MB.
-const MAX_PARSED: u64 = 32 << 20;
+/// Largest tokenizer.json or vocab.txt, bytes; that of 250,000 tokens has 17 MB.
+const MAX_TOKENIZER: u64 = 32 << 20;
+/// Largest config.json or tokenizer_config.json, bytes.
+const MAX_CONFIG: u64 = 1 << 20;
 /// Copied between two looks for an interrupt, bytes.
 const PIECE: usize = 1 << 20;
+/// Pieces between two times that they are forced onto the disk, which no interrupt ends.
+const PIECES_SYNCED: usize = 64;
 /// Begins the name of a folder that is not whole yet; the process's id follows.
 const UNFINISHED: &str = ".import-";
 
@@ -129,13 +133,14 @@ fn open(folder: &Path, file: &str) -> Result<File> {
 
 /// A file that is parsed, as a whole.
 pub fn small_file(folder: &Path, file: &str) -> Result<Vec<u8>> {
+    let most = if [TOKENIZER, WORDS].contains(&file) { MAX_TOKENIZER } else { MAX_CONFIG };
     let mut bytes = Vec::new();
-    let read = open(folder, file)?.take(MAX_PARSED + 1).read_to_end(&mut bytes);
+    let read = open(folder, file)?.take(most + 1).read_to_end(&mut bytes);
     read.map_err(|e| unreadable(&folder.join(file), &e))?;
-    if bytes.len() as u64 > MAX_PARSED {
+    if bytes.len() as u64 > most {
         return Err(Refusal::new(code::LIMIT_EXCEEDED, "a file of the base model is too large")
-            .detail(format!("Its {file} has more than {MAX_PARSED} bytes."))
-            .hint("Use a base model with a smaller vocabulary."));
+            .detail(format!("Its {file} has more than {most} bytes."))
+            .hint("Use a base model whose tokenizer and config are smaller."));
     }
     Ok(bytes)
 }
@@ -284,8 +289,11 @@ impl Unfinished {
             .open(&path)
             .map_err(|e| failed(&e))?;
         let mut piece = vec![0; PIECE];
-        loop {
+        for number in 1.. {
             pgrx::check_for_interrupts!();
+            if number % PIECES_SYNCED == 0 {
+                out.sync_data().map_err(|e| failed(&e))?;
+            }
             match from.read(&mut piece) {
                 Ok(0) => break,
                 Ok(length) => out.write_all(&piece[..length]).map_err(|e| failed(&e))?,

@@ -6,9 +6,9 @@
 use std::fs;
 use std::os::unix::fs::{symlink, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use riskft_tests::{fixture, process, refuses, Cluster, Database, Session};
+use riskft_tests::{fails, fixture, process, refuses, Cluster, Database, Session};
 
 const TINY: [(&str, &str); 3] =
     [("tiny_finbert", "bert"), ("tiny_roberta", "roberta"), ("tiny_distilbert", "distilbert")];
@@ -365,6 +365,64 @@ fn a_directory_of_ones_own_is_used_or_refused() {
     assert_eq!(superuser.value::<i64>(found), 2, "both directories are looked into");
     superuser.run("RESET riskft.model_directory");
     assert_eq!(superuser.value::<i64>(found), 1);
+}
+
+/// A disk that fills up in the middle: 53100, nothing is left, and the next try succeeds.
+#[test]
+fn a_full_disk_is_53100_and_a_later_try_succeeds() {
+    let database = Database::new();
+    let mut superuser = database.superuser();
+    let folder = Folder::copy(&database, "tiny_roberta", "full");
+    let Some(disk) = SmallDisk::mount(&folder.file("disk"), "200k") else {
+        println!("skipped: a_full_disk_is_53100: no tmpfs can be mounted here");
+        return;
+    };
+    superuser.run(&format!("SET riskft.model_directory = '{}'", disk.0.display()));
+    refuses(&mut superuser, &folder.import("full"), "53100");
+    assert_eq!(fs::read_dir(&disk.0).unwrap().count(), 0);
+    assert!(SmallDisk::command("mount", &["-o", "remount,size=2m"], &disk.0));
+    superuser.run(&folder.import("full"));
+    assert!(disk.0.join("full").join(WEIGHTS).is_file());
+}
+
+/// A tmpfs, unmounted when it goes.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path, size: &str) -> Option<Self> {
+        fs::create_dir(at).expect("create the mount point");
+        let options = format!("size={size},mode=0777");
+        let mounted = SmallDisk::command("mount", &["-t", "tmpfs", "-o", &options, "tmpfs"], at);
+        mounted.then(|| SmallDisk(at.to_owned()))
+    }
+    fn command(program: &str, arguments: &[&str], at: &Path) -> bool {
+        let done = std::process::Command::new(program).args(arguments).arg(at).output();
+        done.is_ok_and(|output| output.status.success())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        SmallDisk::command("umount", &[], &self.0);
+    }
+}
+
+/// Cancelled while it copies: 57014 at once, and nothing is left.
+#[test]
+fn a_cancelled_import_leaves_nothing() {
+    let database = Database::new();
+    let mut superuser = database.superuser();
+    let folder = Folder::copy(&database, "tiny_roberta", "cancel");
+    // A file with a hole takes no space here, but time to copy.
+    let weights = fs::OpenOptions::new().write(true).open(folder.file(WEIGHTS)).unwrap();
+    weights.set_len(1 << 30).unwrap();
+    superuser.run("SET statement_timeout = '100ms'");
+    let begun = Instant::now();
+    fails(&mut superuser, &folder.import("cancelled"), "57014");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    no_remains(&mut superuser);
+    let there: i64 = superuser.value("SELECT count(*) FROM riskft.bases WHERE name = 'cancelled'");
+    assert_eq!(there, 0);
 }
 
 /// What a killed import left is removed by the next one.

@@ -192,6 +192,7 @@ fn ids_are_those_of_the_tokenizers_crate() {
 fn ids_of_a_byte_level_bpe_are_those_of_the_tokenizers_crate() {
     let json = golden("tiny_roberta/tokenizer.json");
     check_all(&json, 6000);
+    // A text as if it began with a space.
     let spaced = String::from_utf8(json).unwrap().replace(
         "\"ByteLevel\",\"add_prefix_space\":false",
         "\"ByteLevel\",\"add_prefix_space\":true",
@@ -267,6 +268,8 @@ fn other_tokenizers_are_refused() {
     let json = String::from_utf8(golden("tokenizer_small.json")).unwrap();
     for (from, to) in [
         ("\"WordPiece\",\"unk", "\"BPE\",\"unk"),
+        ("\"type\":\"WordPiece\",\"unk", "\"type\":\"WordLevel\",\"unk"),
+        ("\"special\":true", "\"special\":false"),
         ("BertNormalizer", "NFC"),
         ("BertPreTokenizer", "Whitespace"),
         ("\"continuing_subword_prefix\":\"##\"", "\"continuing_subword_prefix\":\"_\""),
@@ -345,6 +348,19 @@ fn each_way_to_say_the_special_tokens_is_read() {
     file["post_processor"] = serde_json::json!(
         {"type": "BertProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0]});
     assert_eq!(compile_tokenizer_json(file.to_string().as_bytes()).unwrap(), flat);
+}
+
+/// Older files do not name the kind of their model.
+#[test]
+fn a_model_without_a_type_is_told_by_its_parts() {
+    for (file, kind) in [("tiny_roberta", "BPE"), ("tiny_distilbert", "WordPiece")] {
+        let json = String::from_utf8(golden(&format!("{file}/tokenizer.json"))).unwrap();
+        let old = json.replace(&format!("\"model\":{{\"type\":\"{kind}\","), "\"model\":{");
+        assert_ne!(old, json);
+        let flat = compile_tokenizer_json(old.as_bytes()).unwrap();
+        assert_eq!(flat, compile_tokenizer_json(json.as_bytes()).unwrap(), "{file}");
+        Pair::new(old.as_bytes(), &flat).check("The crate reads it alike, doesn't it?");
+    }
 }
 
 /// A word of the longest text costs little more than its length.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{json, Map, Value};
 
-use super::special::special;
+use super::special::{plain_text_only, special};
 use super::vocabulary::{extend, flags, seed, slot, CONTINUING, HEADER, MAGIC};
 use super::{bytes, Normaliser};
 use crate::refusal::{code, Refusal, Result};
@@ -75,14 +75,17 @@ fn hash_table(tokens: &[&str]) -> Vec<u32> {
 pub fn compile_tokenizer_json(json: &[u8]) -> Result<Vec<u8>> {
     let json: Value = serde_json::from_slice(json)
         .map_err(|error| unsupported(format!("The tokenizer.json cannot be parsed: {error}.")))?;
-    if json["model"]["type"] == "BPE" {
-        return bytes::compile(&json);
+    plain_text_only(&json["added_tokens"])?;
+    // Older files leave the type out; a BPE is then told by its merges.
+    match json["model"]["type"].as_str() {
+        Some("BPE") => bytes::compile(&json),
+        None if json["model"]["merges"].is_array() => bytes::compile(&json),
+        Some("WordPiece") | None => wordpiece(&json),
+        Some(other) => Err(unsupported(format!("Its model is \"{other}\"."))),
     }
-    wordpiece(&json)
 }
 
 fn wordpiece(json: &Value) -> Result<Vec<u8>> {
-    demand(&json["model"]["type"], "WordPiece", "model")?;
     demand(&json["model"]["continuing_subword_prefix"], "##", "continuing prefix")?;
     demand(&json["model"]["unk_token"], "[UNK]", "unknown token")?;
     demand(&json["normalizer"]["type"], "BertNormalizer", "normalizer")?;

@@ -1,4 +1,4 @@
-//! The special tokens around a text, from a tokenizer.json's post-processor.
+//! The special tokens of a tokenizer.json: those around a text, and none within it.
 
 use serde_json::Value;
 
@@ -54,4 +54,20 @@ fn template(processor: &Value) -> Option<(u32, u32)> {
         }
     };
     of(first).zip(of(last))
+}
+
+/// Special tokens are plain text within a text; others would split it.
+pub(super) fn plain_text_only(added: &Value) -> Result<()> {
+    let tokens = added.as_array().map(Vec::as_slice).unwrap_or(&[]);
+    match tokens.iter().find(|token| token["special"] != Value::Bool(true)) {
+        None => Ok(()),
+        Some(token) => {
+            Err(unsupported(format!("It has the added token {}.", short(&token["content"]))))
+        }
+    }
+}
+
+/// A value, cut to a length that fits a message.
+pub(super) fn short(value: &Value) -> String {
+    value.to_string().chars().take(80).collect()
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{slot, Merge, FLAG_SPACE, HEADER, MAGIC};
 use crate::refusal::Result;
 use crate::tokenize::compile::{demand, unsupported, MAX_TOKENS};
-use crate::tokenize::special::{id, special};
+use crate::tokenize::special::{id, short, special};
 
 /// The flat vocabulary of a parsed `tokenizer.json` whose model is BPE, if it is byte-level, as
 /// RoBERTa's. Padding and truncation in it are ignored.
@@ -23,7 +23,6 @@ pub fn compile(json: &Value) -> Result<Vec<u8>> {
     if json["pre_tokenizer"]["use_regex"] == Value::Bool(false) {
         return Err(unsupported("Its pre_tokenizer does not split words.".to_owned()));
     }
-    plain_text_only(&json["added_tokens"])?;
     let vocab = ids(&model["vocab"])?;
     let (first, last) = special(&json["post_processor"])?;
     let merges = merges(&model["merges"], &vocab)?;
@@ -46,22 +45,6 @@ fn demand_unset(value: &Value, what: &str) -> Result<()> {
         return Ok(());
     }
     Err(unsupported(format!("It has the {what} {}.", short(value))))
-}
-
-/// Special tokens are plain text within a text; others would split it.
-fn plain_text_only(added: &Value) -> Result<()> {
-    let tokens = added.as_array().map(Vec::as_slice).unwrap_or(&[]);
-    match tokens.iter().find(|token| token["special"] != Value::Bool(true)) {
-        None => Ok(()),
-        Some(token) => {
-            Err(unsupported(format!("It has the added token {}.", short(&token["content"]))))
-        }
-    }
-}
-
-/// A value, cut to a length that fits a message.
-fn short(value: &Value) -> String {
-    value.to_string().chars().take(80).collect()
 }
 
 fn ids(vocab: &Value) -> Result<HashMap<&str, u32>> {
