@@ -282,10 +282,13 @@ impl Layout {
             (0..(*description).natts).map(|index| attribute(description, index)).collect()
         };
         let find = |name: &str| {
-            let index = attributes
-                .iter()
-                .position(|a| !a.attisdropped && attribute_name(a) == name)
-                .ok_or_else(|| missing_column(name))?;
+            let mut named = (0..attributes.len()).filter(|index| {
+                !attributes[*index].attisdropped && attribute_name(attributes[*index]) == name
+            });
+            let index = named.next().ok_or_else(|| missing_column(name))?;
+            if named.next().is_some() {
+                return Err(ambiguous_column(name));
+            }
             let reader = Reader::of(attributes[index].atttypid).ok_or_else(|| {
                 Refusal::new("42804", format!("column \"{name}\" has a type that is not read"))
                     .detail(format!("Column \"{name}\" was read as another type at training."))
@@ -311,6 +314,12 @@ fn missing_column(name: &str) -> Refusal {
             "The model was trained with column \"{name}\"; columns are matched by name."
         ))
         .hint("Pass a row that has the column, or NULL AS the column where the value is unknown.")
+}
+
+fn ambiguous_column(name: &str) -> Refusal {
+    Refusal::new("42702", format!("column \"{name}\" appears twice in the row"))
+        .detail("Columns are matched by name, and the row has two of this name.")
+        .hint("Give one of them another name with AS, or pass the alias of one table.")
 }
 
 fn score_json(site: &CallSite, features: &Value) -> Result<f64> {

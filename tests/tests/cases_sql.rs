@@ -343,6 +343,47 @@ fn workers_score_as_the_leader_does() {
     analyst.run("DROP TABLE serial, parallel, nothing, one, fifth");
 }
 
+/// F23 and F28: a session that has scored follows each change of the row's type, in a prepared
+/// statement and in a function that keeps its plans.
+#[test]
+fn changed_row_types_are_read_anew() {
+    let database = Database::new();
+    let (mut a, mut b) = (database.analyst(), database.analyst());
+    b.run(&format!(
+        "CREATE TABLE t AS SELECT n AS id, n % 97 AS a, (n % 13)::text AS b, n % 97 < 30 AS y
+             FROM generate_series(1, 500) n;
+         CALL riskft_train('m', 't', 'y', exclude => '{{id}}', {QUICK});
+         CREATE FUNCTION risk(key integer) RETURNS float8 LANGUAGE plpgsql STABLE AS
+             'DECLARE r t; BEGIN SELECT * INTO r FROM t WHERE id = key; RETURN risk_score(''m'', r); END'"
+    ));
+    a.run("PREPARE s AS SELECT risk_score($1, t) FROM t WHERE id = 7");
+    let both = |session: &mut Session| {
+        let risks: [f64; 2] = [session.value("EXECUTE s('m')"), session.value("SELECT risk(7)")];
+        assert_eq!(risks[0].to_bits(), risks[1].to_bits());
+        risks[0]
+    };
+    let kept = both(&mut a);
+    for change in [
+        "ALTER TABLE t ADD COLUMN first text DEFAULT 'x'",
+        "ALTER TABLE t DROP COLUMN first, ADD COLUMN later numeric DEFAULT 3",
+        "ALTER TABLE t ALTER COLUMN a TYPE numeric",
+        "ALTER TABLE t ALTER COLUMN a TYPE text",
+        "ALTER TABLE t ALTER COLUMN a TYPE bigint USING a::bigint",
+        "ALTER TABLE t RENAME COLUMN b TO c; ALTER TABLE t ADD COLUMN b text; UPDATE t SET b = c",
+        "ALTER TABLE t DROP COLUMN c; ALTER TABLE t RENAME TO u; ALTER TABLE u RENAME TO t",
+    ] {
+        b.run(change);
+        assert_eq!(both(&mut a).to_bits(), kept.to_bits(), "{change}");
+    }
+    b.run("ALTER TABLE t RENAME COLUMN b TO c");
+    for query in ["EXECUTE s('m')", "SELECT risk(7)"] {
+        let error = refuses(&mut a, query, "42703");
+        assert!(error.message().contains("\"b\""), "{error:?}");
+    }
+    b.run("ALTER TABLE t RENAME COLUMN c TO b");
+    assert_eq!(both(&mut a).to_bits(), kept.to_bits());
+}
+
 /// F30: a time-out of a training and a cancel of a scoring query are 57014 within two seconds, and
 /// leave nothing.
 #[test]
@@ -374,6 +415,11 @@ fn time_outs_and_cancels_leave_nothing() {
     );
     let waited = canceller.join().expect("the canceller ends").elapsed();
     assert!(waited < AT_ONCE, "{waited:?}");
+    analyst.run("SET statement_timeout = '300ms'");
+    let begun = Instant::now();
+    fails(&mut analyst, "SELECT * FROM riskft_evaluate('m', 'big', 'y')", "57014");
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    analyst.run("SET statement_timeout = 0");
     assert_eq!(process::threads(backend), Some(1));
     assert!(analyst.value::<f64>("SELECT risk_score('m', t) FROM big t LIMIT 1") >= 0.0);
 }

@@ -145,6 +145,11 @@ fn rows_are_matched_by_name() {
     );
     assert!(error.message().contains("employees"), "{}", error.message());
     refuses(&mut analyst, "SELECT risk_score('m', ROW(1, 'q'))", "42703");
+    // Which of two columns of one name is meant cannot be told; two of another name do not matter.
+    let twice = "SELECT risk_score('m', s) FROM (SELECT l.*, 1 AS employees FROM loans l) s";
+    assert!(refuses(&mut analyst, twice, "42702").message().contains("employees"));
+    let unused = "SELECT loan_id, risk_score('m', s) AS risk FROM (SELECT l.*, 1 AS x, 2 AS x FROM loans l) s";
+    assert_eq!(differing(&mut analyst, unused), 0);
     let nothing: Option<f64> = analyst.value("SELECT risk_score('m', NULL::loans)");
     assert_eq!(nothing, None);
     let all_null: f64 = analyst.value(
