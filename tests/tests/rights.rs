@@ -1,7 +1,9 @@
 //! Who may do what with a model: its owner, whom the owner granted it, and nobody else.
 
+use std::time::Duration;
+
 use riskft_tests::fixture::{small_model, small_training};
-use riskft_tests::{fails, refuses, Session};
+use riskft_tests::{fails, process, refuses, Session};
 
 const SCORE: &str = "SELECT risk_score('m', l) FROM loans l WHERE loan_id = 7";
 
@@ -290,4 +292,84 @@ fn a_rollback_undoes_deployments_one_by_one() {
     // What was rolled back with its transaction is no deployment.
     analyst.run("BEGIN; SELECT riskft_deploy('m', 2); ROLLBACK");
     refuses(&mut analyst, "SELECT riskft_rollback('m')", "55000");
+}
+
+/// A right is part of what a snapshot shows: as documented in docs/security.md.
+#[test]
+fn a_kept_snapshot_keeps_its_rights() {
+    let (database, mut analyst) = small_model();
+    let role = database.role("low");
+    analyst.run(&format!("SELECT riskft_grant('m', '{role}', 'score')"));
+    let mut low = database.user(&role);
+    low.run(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ; {SCORE}"));
+    analyst.run(&format!("SELECT riskft_revoke('m', '{role}', 'score')"));
+    low.run(SCORE);
+    low.run("COMMIT");
+    refuses(&mut low, SCORE, "42501");
+}
+
+#[test]
+fn parallel_workers_ask_for_the_same_rights() {
+    let (database, mut analyst) = small_model();
+    let role = database.role("low");
+    let mut low = database.user(&role);
+    low.run(
+        "SET min_parallel_table_scan_size = 0; SET parallel_setup_cost = 0;
+         SET parallel_tuple_cost = 0; SET parallel_leader_participation = off",
+    );
+    let all = "SELECT risk_score('m', l) AS p, loan_id FROM loans l";
+    let plan: Vec<String> = low.values(&format!("EXPLAIN {all}"));
+    assert!(plan[0].starts_with("Gather"), "{plan:?}");
+    refuses(&mut low, all, "42501");
+    analyst.run(&format!("SELECT riskft_grant('m', '{role}', 'score')"));
+    let sorted = format!("SELECT p FROM ({all} OFFSET 0) s ORDER BY loan_id");
+    let parallel: Vec<f64> = low.values(&sorted);
+    assert_eq!(parallel, analyst.values::<f64>(&sorted));
+}
+
+/// New models are anybody's to train, until the procedure itself is closed.
+#[test]
+fn training_can_be_closed_to_most() {
+    let (database, _analyst) = small_model();
+    let (inside, outside) = (database.role("inside"), database.role("outside"));
+    database.superuser().run(&format!(
+        "REVOKE EXECUTE ON PROCEDURE riskft_train FROM PUBLIC;
+         GRANT EXECUTE ON PROCEDURE riskft_train TO {inside}"
+    ));
+    fails(&mut database.user(&outside), &train("own", ""), "42501");
+    database.user(&inside).run(&train("own", ""));
+}
+
+/// Who waits for another session's drop to commit is told that there is no such model.
+#[test]
+fn a_model_dropped_meanwhile_is_unknown() {
+    let (database, mut analyst) = small_model();
+    analyst.run(&train("m", "\"deploy\": \"always\", "));
+    analyst.run("BEGIN; SELECT riskft_drop('m')");
+    let waiting: Vec<_> = [
+        "SELECT riskft_grant('m', 'public', 'score')",
+        "SELECT riskft_deploy('m', 1)",
+        "SELECT riskft_rollback('m')",
+        "SELECT riskft_set_owner('m', 'analyst')",
+        "SELECT riskft_drop('m')",
+    ]
+    .into_iter()
+    .map(|sql| {
+        let mut session = database.analyst();
+        std::thread::spawn(move || {
+            refuses(&mut session, sql, "42704");
+        })
+    })
+    .collect();
+    let blocked = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let mut superuser = database.superuser();
+    let all_wait = process::await_true(Duration::from_secs(20), || {
+        superuser.value::<i64>(blocked) == waiting.len() as i64
+    });
+    assert!(all_wait, "{} of {} wait", superuser.value::<i64>(blocked), waiting.len());
+    analyst.run("COMMIT");
+    for thread in waiting {
+        assert!(thread.join().is_ok());
+    }
 }
