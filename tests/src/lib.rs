@@ -13,6 +13,7 @@
 //!
 //! A harness may panic: it runs in tests only, and its panic is the test's failure.
 
+mod base_folder;
 mod cluster;
 mod database;
 pub mod fixture;
@@ -21,6 +22,7 @@ pub mod process;
 mod refusal;
 mod session;
 
+pub use base_folder::BaseFolder;
 pub use cluster::{program, shared, shared_listening, Cluster};
 pub use database::Database;
 pub use refusal::{fails, refuses};

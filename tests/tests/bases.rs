@@ -8,64 +8,13 @@ use std::os::unix::fs::{symlink, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use riskft_tests::{fails, fixture, process, refuses, Cluster, Database, Session};
+use riskft_tests::{fails, fixture, process, refuses, BaseFolder, Cluster, Database, Session};
 
 const TINY: [(&str, &str); 3] =
     [("tiny_finbert", "bert"), ("tiny_roberta", "roberta"), ("tiny_distilbert", "distilbert")];
 /// A small training that keeps its text whatever it brings.
 const OPTIONS: &str = r#"{"keep_text": "always", "epochs": 1, "layers": 1, "rank": 4, "head_epochs": 3,
     "hidden": 16, "members": 1, "gate": {"auc_loss": 1, "change_q999": 1, "change_max": 1, "flips": 1}}"#;
-
-/// A copy of a tiny model where the server's user can read it, and this test alone change it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn copy(database: &Database, model: &str, name: &str) -> Self {
-        let to = database.cluster().socket_folder().join(format!("{name}-{}", database.name()));
-        fs::create_dir(&to).expect("create the folder");
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/riskft-core/golden");
-        let folder = Folder(to);
-        for entry in fs::read_dir(from.join(model)).expect("a tiny model").flatten() {
-            let file = entry.file_name().to_string_lossy().into_owned();
-            if file != "golden.safetensors" {
-                folder.write(&file, &fs::read(entry.path()).expect("a file of it"));
-            }
-        }
-        folder.mode(".", 0o755);
-        folder
-    }
-    fn file(&self, file: &str) -> PathBuf {
-        self.0.join(file)
-    }
-    fn path(&self) -> &str {
-        self.0.to_str().expect("a path in UTF-8")
-    }
-    fn read(&self, file: &str) -> Vec<u8> {
-        fs::read(self.file(file)).expect("read the copy")
-    }
-    fn write(&self, file: &str, bytes: &[u8]) {
-        fs::write(self.file(file), bytes).expect("write the copy");
-        self.mode(file, 0o644);
-    }
-    fn mode(&self, file: &str, mode: u32) {
-        let mode = fs::Permissions::from_mode(mode);
-        fs::set_permissions(self.file(file), mode).expect("set the mode");
-    }
-    fn remove(&self, file: &str) {
-        fs::remove_file(self.file(file)).expect("remove the file");
-    }
-    /// Replaces a part of a file by one of the same length, or of any length in a text.
-    fn replace(&self, file: &str, from: &str, to: &str) {
-        let bytes = self.read(file);
-        let at = bytes.windows(from.len()).position(|part| part == from.as_bytes());
-        let at = at.unwrap_or_else(|| panic!("{file} has no {from}"));
-        let rest = &bytes[at + from.len()..];
-        self.write(file, &[&bytes[..at], to.as_bytes(), rest].concat());
-    }
-    fn import(&self, name: &str) -> String {
-        format!("SELECT riskft_import_base('{name}', '{}')", self.path())
-    }
-}
 
 fn scores(session: &mut Session, model: &str) -> Vec<u64> {
     let scores: Vec<f64> =
@@ -81,7 +30,7 @@ fn each_architecture_is_imported_trained_on_and_scored() {
     let (mut superuser, mut analyst) = (database.superuser(), database.analyst());
     for (model, architecture) in TINY {
         let base = format!("{}.{model}", database.name());
-        superuser.run(&Folder::copy(&database, model, model).import(&base));
+        superuser.run(&BaseFolder::copy(&database, model, model).import(&base));
         let row = analyst
             .query_one(
                 "SELECT architecture, layers, width, vocabulary, max_tokens, parameters, place
@@ -120,7 +69,7 @@ fn each_architecture_is_imported_trained_on_and_scored() {
     assert_eq!(run, format!("{}.tiny_roberta", database.name()));
 }
 
-type Damage = fn(&Folder);
+type Damage = fn(&BaseFolder);
 
 /// What is wrong with the folder of a DistilBERT, the SQLSTATE, and words of detail or hint.
 const DAMAGES: &[(&str, Damage, &str, &str)] = &[
@@ -174,37 +123,37 @@ const DAMAGES: &[(&str, Damage, &str, &str)] = &[
 const WEIGHTS: &str = "model.safetensors";
 const LFS: &[u8] = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 440449768\n";
 
-fn not_a_number(folder: &Folder) {
+fn not_a_number(folder: &BaseFolder) {
     let mut bytes = folder.read(WEIGHTS);
     let end = bytes.len();
     bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     folder.write(WEIGHTS, &bytes);
 }
 
-fn only_pickled(folder: &Folder) {
+fn only_pickled(folder: &BaseFolder) {
     folder.remove(WEIGHTS);
     folder.write("pytorch_model.bin", b"PK\x03\x04");
 }
 
-fn in_parts(folder: &Folder) {
+fn in_parts(folder: &BaseFolder) {
     folder.remove(WEIGHTS);
     folder.write("model.safetensors.index.json", b"{}");
     folder.write("model-00001-of-00002.safetensors", b"{}");
 }
 
-fn folder_as_weights(folder: &Folder) {
+fn folder_as_weights(folder: &BaseFolder) {
     folder.remove(WEIGHTS);
     fs::create_dir(folder.file(WEIGHTS)).expect("create a folder");
 }
 
-fn pipe_as_weights(folder: &Folder) {
+fn pipe_as_weights(folder: &BaseFolder) {
     folder.remove(WEIGHTS);
     let made = std::process::Command::new("mkfifo").arg(folder.file(WEIGHTS)).status();
     assert!(made.expect("run mkfifo").success());
     folder.mode(WEIGHTS, 0o644);
 }
 
-fn link_to_nowhere(folder: &Folder) {
+fn link_to_nowhere(folder: &BaseFolder) {
     folder.remove(WEIGHTS);
     symlink("/nowhere/model.safetensors", folder.file(WEIGHTS)).expect("create a link");
 }
@@ -214,7 +163,7 @@ fn a_bad_folder_is_refused_and_leaves_nothing() {
     let database = Database::new();
     let mut superuser = database.superuser();
     for (number, (what, damage, code, word)) in DAMAGES.iter().enumerate() {
-        let folder = Folder::copy(&database, "tiny_distilbert", &format!("bad{number}"));
+        let folder = BaseFolder::copy(&database, "tiny_distilbert", &format!("bad{number}"));
         damage(&folder);
         let error = refuses(&mut superuser, &folder.import(&format!("bad{number}")), code);
         let told = format!(
@@ -246,7 +195,7 @@ fn no_remains(superuser: &mut Session) {
 fn bad_arguments_are_refused() {
     let database = Database::new();
     let mut superuser = database.superuser();
-    let folder = Folder::copy(&database, "tiny_roberta", "arguments");
+    let folder = BaseFolder::copy(&database, "tiny_roberta", "arguments");
     let path = folder.path();
     for (name, path, code, word) in [
         ("'a'", "'relative/path'".to_owned(), "22023", "relative/path"),
@@ -274,7 +223,7 @@ fn bad_arguments_are_refused() {
 #[test]
 fn importing_needs_the_right_to_read_server_files() {
     let database = Database::new();
-    let folder = Folder::copy(&database, "tiny_roberta", "rights");
+    let folder = BaseFolder::copy(&database, "tiny_roberta", "rights");
     let import = folder.import(&format!("{}.rights", database.name()));
     let error = refuses(&mut database.analyst(), &import, "42501");
     assert!(error.hint().is_some_and(|hint| hint.contains("pg_read_server_files")));
@@ -297,7 +246,7 @@ fn importing_needs_the_right_to_read_server_files() {
 #[test]
 fn a_name_is_given_once() {
     let database = Database::new();
-    let folder = Folder::copy(&database, "tiny_roberta", "once");
+    let folder = BaseFolder::copy(&database, "tiny_roberta", "once");
     let name = format!("{}.once", database.name());
     let mut superuser = database.superuser();
     superuser.run(&folder.import(&name));
@@ -329,7 +278,7 @@ fn a_name_is_given_once() {
 #[test]
 fn links_are_followed_as_in_a_cache_of_downloads() {
     let database = Database::new();
-    let folder = Folder::copy(&database, "tiny_roberta", "links");
+    let folder = BaseFolder::copy(&database, "tiny_roberta", "links");
     let blob = folder.file("blob");
     fs::rename(folder.file(WEIGHTS), &blob).unwrap();
     symlink(&blob, folder.file(WEIGHTS)).unwrap();
@@ -344,8 +293,8 @@ fn links_are_followed_as_in_a_cache_of_downloads() {
 fn a_directory_of_ones_own_is_used_or_refused() {
     let database = Database::new();
     let mut superuser = database.superuser();
-    let folder = Folder::copy(&database, "tiny_roberta", "source");
-    let other = Folder::copy(&database, "tiny_roberta", "directory");
+    let folder = BaseFolder::copy(&database, "tiny_roberta", "source");
+    let other = BaseFolder::copy(&database, "tiny_roberta", "directory");
     let hint = |session: &mut Session, code: &str| {
         let error = refuses(session, &folder.import("own"), code);
         assert!(error.hint().is_some_and(|h| h.contains("riskft.model_directory")), "{error:?}");
@@ -372,7 +321,7 @@ fn a_directory_of_ones_own_is_used_or_refused() {
 fn a_full_disk_is_53100_and_a_later_try_succeeds() {
     let database = Database::new();
     let mut superuser = database.superuser();
-    let folder = Folder::copy(&database, "tiny_roberta", "full");
+    let folder = BaseFolder::copy(&database, "tiny_roberta", "full");
     let Some(disk) = SmallDisk::mount(&folder.file("disk"), "200k") else {
         println!("skipped: a_full_disk_is_53100: no tmpfs can be mounted here");
         return;
@@ -412,7 +361,7 @@ impl Drop for SmallDisk {
 fn a_cancelled_import_leaves_nothing() {
     let database = Database::new();
     let mut superuser = database.superuser();
-    let folder = Folder::copy(&database, "tiny_roberta", "cancel");
+    let folder = BaseFolder::copy(&database, "tiny_roberta", "cancel");
     // A file with a hole takes no space here, but time to copy.
     let weights = fs::OpenOptions::new().write(true).open(folder.file(WEIGHTS)).unwrap();
     weights.set_len(1 << 30).unwrap();
@@ -431,7 +380,7 @@ fn remains_of_a_killed_import_go() {
     let cluster = Cluster::start();
     let database = Database::within(&cluster);
     let mut superuser = database.superuser();
-    let folder = Folder::copy(&database, "tiny_roberta", "killed");
+    let folder = BaseFolder::copy(&database, "tiny_roberta", "killed");
     superuser.run(&folder.import("first"));
     let mut dead = std::process::Command::new("true").spawn().expect("run a process");
     dead.wait().expect("it ends");

@@ -4,11 +4,7 @@
 /// `distilbert.transformer.layer.0.attention.q_lin.weight` -> `layer.0.query.weight`; None for
 /// tensors that the encoder does not use (pooler, heads of a task, position ids).
 pub fn canonical_name(name: &str) -> Option<String> {
-    let name = ["bert.", "roberta.", "distilbert."]
-        .iter()
-        .find_map(|prefix| name.strip_prefix(prefix))
-        .unwrap_or(name);
-    let (path, last) = name.rsplit_once('.')?;
+    let (path, last) = without_prefix(name).rsplit_once('.')?;
     let last = match last {
         "weight" | "gamma" => "weight",
         "bias" | "beta" => "bias",
@@ -31,6 +27,12 @@ pub fn canonical_name(name: &str) -> Option<String> {
             .map(|(layer, part)| (layer, bert(part)))?,
     };
     Some(format!("layer.{layer}.{}.{last}", part?))
+}
+
+/// A model with a task's head has its encoder under a prefix.
+fn without_prefix(name: &str) -> &str {
+    let prefixes = ["bert.", "roberta.", "distilbert."];
+    prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)
 }
 
 /// Of a layer of BERT or RoBERTa.
@@ -65,7 +67,7 @@ fn distilbert(part: &str) -> Option<&'static str> {
 
 /// Whether a name is one of DistilBERT's layers, which know no token types.
 pub(super) fn is_distilbert(name: &str) -> bool {
-    name.strip_prefix("distilbert.").unwrap_or(name).starts_with("transformer.layer.")
+    without_prefix(name).starts_with("transformer.layer.")
 }
 
 #[cfg(test)]
