@@ -69,14 +69,40 @@ CREATE TABLE riskft.run (
     device_hour_price float8 NOT NULL DEFAULT 0,
     login name,
     request jsonb,
-    search_path text
+    search_path text,
+    owner_id oid,
+    login_id oid
 );
 COMMENT ON TABLE riskft.run IS 'A training, and what it used';
 COMMENT ON COLUMN riskft.run.owner IS 'Role that the run executes as';
 COMMENT ON COLUMN riskft.run.login IS 'Role that the worker of a queued run connects as: the session user that queued it';
 COMMENT ON COLUMN riskft.run.request IS 'Arguments of a queued run; its relation is resolved when it is queued';
 COMMENT ON COLUMN riskft.run.search_path IS 'Search path of the session that queued the run, taken over by its worker';
+COMMENT ON COLUMN riskft.run.owner_id IS
+    'The owner of a queued run when it was queued: another role of the same name does not run it';
+COMMENT ON COLUMN riskft.run.login_id IS 'The login of a queued run when it was queued, likewise';
 CREATE INDEX ON riskft.run (run_id) WHERE state IN ('queued', 'running');
+
+-- A queued run is executed as the role that its row names. pg_write_all_data lets its members write
+-- any table; it must not let them run anything as anybody.
+CREATE FUNCTION riskft.guard_run() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF pg_catalog.pg_has_role((SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = TG_RELID),
+                              'USAGE') THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+        MESSAGE = 'permission denied for table run',
+        DETAIL = 'Runs are written by riskft_train alone.',
+        HINT = 'CALL riskft_train(..., wait => false) queues a run.';
+END $$;
+COMMENT ON FUNCTION riskft.guard_run() IS
+    'Refuses rows of riskft.run that are not written by the extension or a superuser';
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE ON riskft.run
+    FOR EACH ROW EXECUTE FUNCTION riskft.guard_run();
 
 CREATE TABLE riskft.version (
     model_id bigint NOT NULL REFERENCES riskft.model ON DELETE CASCADE,

@@ -12,9 +12,11 @@
 //! | `datum` | a PostgreSQL value -> a cell |
 //! | `relation` | table, view or SELECT -> typed columns and batches, as the caller |
 //! | `request` | the arguments of riskft_train |
-//! | `train`, `trainer_process` | riskft_train; start, feed, watch, kill the trainer |
+//! | `train`, `training` | riskft_train; the steps of one training |
+//! | `feed`, `trainer_process` | rows -> the trainer; start, watch, kill it |
 //! | `listener`, `progress` | what the trainer says -> NOTICEs, and riskft.progress for others |
 //! | `run`, `lock` | a run's row and state; which runs are alive, how many trainers there are |
+//! | `pause` | waiting that can be cancelled |
 //! | `queue`, `worker` | runs that do not wait, riskft_cancel, riskft_wait; their workers |
 //! | `base`, `import` | base models: where they lie; riskft_import_base |
 //! | `publish` | verify, store, switch: one transaction |
@@ -29,11 +31,13 @@ mod catalog;
 mod datum;
 mod error;
 mod evaluate;
+mod feed;
 mod import;
 mod lifecycle;
 mod listener;
 mod lock;
 mod model_cache;
+mod pause;
 mod progress;
 mod publish;
 mod queue;
@@ -46,6 +50,7 @@ mod settings;
 mod spi;
 mod train;
 mod trainer_process;
+mod training;
 mod worker;
 
 pgrx::pg_module_magic!();

@@ -79,14 +79,14 @@ fn riskft_drop(model: Option<&str>) {
     or_raise(given("model", model).and_then(drop_model));
 }
 
-/// Removes the model, its versions, and the files that no other version uses. It locks the model
-/// before the files, as publishing does.
+/// Removes the model, its versions, and the files that no other version uses. It locks the files
+/// before the model, as publishing does.
 fn drop_model(model: &str) -> Result<()> {
     catalog::require_owner(model, &owner_of(model)?)?;
     spi::as_owner(|| {
+        spi::execute("LOCK TABLE riskft.blob IN SHARE ROW EXCLUSIVE MODE", &[])?;
         let id = catalog::hold(model, Hold::Unchanged)?;
         spi::execute("DELETE FROM riskft.model WHERE model_id = $1", &[Param::Int8(id)])?;
-        spi::execute("LOCK TABLE riskft.blob IN SHARE ROW EXCLUSIVE MODE", &[])?;
         spi::execute(
             "DELETE FROM riskft.blob b WHERE NOT EXISTS (
                  SELECT FROM riskft.version v

@@ -47,9 +47,9 @@ impl Listener {
         self.keep(text);
     }
 
-    /// What was kept, as a JSON array.
-    pub fn notices(&self) -> String {
-        serde_json::to_string(&self.notices).unwrap_or_else(|_| "[]".to_owned())
+    /// What was kept.
+    pub fn notices(&self) -> Vec<String> {
+        self.notices.clone()
     }
 
     fn keep(&mut self, text: String) {

@@ -30,15 +30,19 @@ pub fn publish(
     job: &JobHeader,
     result: &TrainingResult,
     blobs: &[Blob],
+    incumbent: Option<i32>,
 ) -> Result<(Published, String)> {
     verify(blobs)?;
     let role = catalog::current_role();
     let (published, owner) = spi::as_owner(|| store(run, job, result, blobs, &role))?;
     // The row is locked now: a model that another role made meanwhile is refused, or one whose
     // grant was taken back, and the statement's end takes the rows back.
-    catalog::require_training(&job.model, job.options.deploy)?;
-    let may_deploy = catalog::holds(&job.model, &owner, Privilege::Deploy)?;
-    let verdict = decide_deployment(job, result, &published, may_deploy)?;
+    // What others have committed since the statement began counts.
+    let may_deploy = spi::latest(|| {
+        catalog::require_training(&job.model, job.options.deploy)?;
+        catalog::holds(&job.model, &owner, Privilege::Deploy)
+    })?;
+    let verdict = decide_deployment(job, result, &published, incumbent, may_deploy)?;
     Ok((published, verdict))
 }
 
@@ -79,6 +83,9 @@ fn store(
     blobs: &[Blob],
     role: &str,
 ) -> Result<(Published, String)> {
+    // The files before the model, as riskft_drop locks them. The lock keeps it from taking a shared
+    // encoder away meanwhile.
+    spi::execute("LOCK TABLE riskft.blob IN SHARE ROW EXCLUSIVE MODE", &[])?;
     let model = next_version(&job.model, role)?;
     for (header, bytes) in blobs {
         store_blob(header, bytes)?;
@@ -109,9 +116,8 @@ fn next_version(name: &str, role: &str) -> Result<ModelRow> {
     rows.into_iter().next().ok_or_else(|| catalog::unknown_model(name))
 }
 
-/// Stores a file once. The lock keeps riskft_drop from taking a shared encoder away meanwhile.
+/// Stores a file once.
 fn store_blob(header: &BlobHeader, bytes: &[u8]) -> Result<()> {
-    spi::execute("LOCK TABLE riskft.blob IN SHARE ROW EXCLUSIVE MODE", &[])?;
     let new = spi::query(
         "INSERT INTO riskft.blob (digest, kind, length) VALUES ($1, $2, $3)
          ON CONFLICT (digest) DO NOTHING RETURNING 1",
@@ -213,6 +219,7 @@ fn decide_deployment(
     job: &JobHeader,
     result: &TrainingResult,
     new: &Published,
+    incumbent: Option<i32>,
     may_deploy: bool,
 ) -> Result<String> {
     let deployed = spi::as_owner(|| {
@@ -224,7 +231,7 @@ fn decide_deployment(
         )?;
         Ok(rows.into_iter().next().flatten())
     })?;
-    let (mut deploy, mut why) = verdict(job.options.deploy, deployed, result);
+    let (mut deploy, mut why) = verdict(job.options.deploy, deployed, incumbent, result);
     let name = &job.model;
     if deploy && !may_deploy {
         deploy = false;
@@ -242,13 +249,21 @@ fn decide_deployment(
 
 /// Whether the new version is deployed, and why. "Not worse" means: its AUC on the test rows lies
 /// at most one paired standard error below the deployed version's on the same rows.
-fn verdict(rule: Deploy, deployed: Option<i32>, result: &TrainingResult) -> (bool, String) {
+fn verdict(
+    rule: Deploy,
+    deployed: Option<i32>,
+    incumbent: Option<i32>,
+    result: &TrainingResult,
+) -> (bool, String) {
     let old = match (rule, deployed) {
         (Deploy::Always, _) => return (true, "option deploy is \"always\"".to_owned()),
         (Deploy::Never, _) => return (false, "option deploy is \"never\"".to_owned()),
         (Deploy::Auto, None) => return (true, "no version was deployed before".to_owned()),
         (Deploy::Auto, Some(old)) => old,
     };
+    if incumbent != Some(old) {
+        return (false, format!("version {old} was deployed while this one was trained"));
+    }
     let report = result.incumbent.clone().unwrap_or_default();
     match (report.auc, report.difference, report.standard_error) {
         (Some(auc), Some(difference), Some(error)) => {

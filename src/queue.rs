@@ -14,15 +14,19 @@ use crate::base;
 use crate::catalog;
 use crate::error::or_raise;
 use crate::lock;
+use crate::pause::pause;
 use crate::progress;
 use crate::relation::Scan;
 use crate::request::Request;
 use crate::run;
 use crate::settings;
+use crate::spi;
 use crate::worker;
 
 /// Between two looks at a run that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Between two requests for a dispatcher.
+const ASK_EVERY: Duration = Duration::from_secs(2);
 
 /// Queues a training; it starts when the transaction commits.
 pub fn add(mut request: Request) -> Result<i64> {
@@ -40,7 +44,7 @@ pub fn add(mut request: Request) -> Result<i64> {
     check_columns(&request, Scan::open(&relation)?)?;
     request.select = Some(relation.text());
     let id = run::next_id()?;
-    run::queue(id, &request, &catalog::session_role(), &settings::search_path())?;
+    run::queue(id, &request, &settings::search_path())?;
     start_at_commit();
     pgrx::notice!(
         "run {id} of model \"{}\" is queued; it starts when this transaction commits",
@@ -115,20 +119,11 @@ fn given<T>(name: &str, value: Option<T>) -> Result<T> {
     })
 }
 
-/// State of a run that the caller may see, and the process that works on it.
-struct Seen {
-    /// None where the row is another transaction's, not committed yet.
-    state: Option<String>,
-    is_ours: bool,
-    pid: Option<i32>,
-}
-
-fn look(id: i64, allowed: fn(&str) -> bool) -> Result<Seen> {
-    let row = run::state(id)?;
-    let pid = lock::runner_of(id)?;
+/// Refuses a run that does not exist, or that the caller may not touch.
+fn authorise(id: i64, allowed: fn(&str) -> bool) -> Result<()> {
     // A training within a statement has no row yet that others see, but a status file.
-    let owner = match &row {
-        Some(row) => Some(row.owner.clone()),
+    let owner = match run::state(id)? {
+        Some(row) => Some(row.owner),
         None => progress::alive()?.into_iter().find(|(s, _)| s.run == id).map(|(s, _)| s.owner),
     };
     let owner = owner.ok_or_else(|| {
@@ -136,16 +131,12 @@ fn look(id: i64, allowed: fn(&str) -> bool) -> Result<Seen> {
             .detail("No run of this number is stored, queued or under way in this database.")
             .hint("The views riskft.runs and riskft.progress list your runs.")
     })?;
-    if !allowed(&owner) {
-        return Err(Refusal::new(
-            code::INSUFFICIENT_PRIVILEGE,
-            format!("permission denied for run {id}"),
-        )
-        .detail(format!("Run {id} belongs to role \"{owner}\"."))
-        .hint(format!("Ask a member of role \"{owner}\".")));
+    if allowed(&owner) {
+        return Ok(());
     }
-    let is_ours = row.as_ref().is_some_and(|row| row.is_ours);
-    Ok(Seen { state: row.map(|row| row.state), is_ours, pid })
+    Err(Refusal::new(code::INSUFFICIENT_PRIVILEGE, format!("permission denied for run {id}"))
+        .detail(format!("Run {id} belongs to role \"{owner}\"."))
+        .hint(format!("Ask a member of role \"{owner}\".")))
 }
 
 /// Ends a queued or running run; false, with a NOTICE, where it has ended already.
@@ -157,8 +148,8 @@ fn riskft_cancel(run: Option<i64>) -> bool {
 fn cancel(id: i64) -> Result<bool> {
     // SAFETY: raises 25006 on a standby, where no run can be reached.
     unsafe { pg_sys::PreventCommandDuringRecovery(c"riskft_cancel()".as_ptr()) };
-    let seen = look(id, catalog::may_signal)?;
-    if seen.state.as_deref() == Some("queued") {
+    authorise(id, catalog::may_signal)?;
+    if run::state(id)?.is_some_and(|row| row.state == "queued") {
         // SAFETY: raises 25006 in a read-only transaction.
         unsafe { pg_sys::PreventCommandIfReadOnly(c"riskft_cancel()".as_ptr()) };
         if run::cancel_queued(id)? {
@@ -166,7 +157,7 @@ fn cancel(id: i64) -> Result<bool> {
         }
     }
     // A worker may have taken it on meanwhile.
-    let Some(pid) = seen.pid.or(lock::runner_of(id)?) else {
+    let Some(pid) = lock::runner_of(id)? else {
         let state = run::state(id)?.map_or("rolled back".to_owned(), |row| row.state);
         pgrx::notice!("run {id} has ended already: {state}");
         return Ok(false);
@@ -196,46 +187,78 @@ fn longest(timeout: Option<Interval>) -> Result<Option<Duration>> {
 }
 
 fn wait(id: i64, longest: Option<Duration>) -> Result<Option<String>> {
+    authorise(id, catalog::may_watch)?;
+    require_no_files_locked()?;
     let begun = Instant::now();
-    let mut asked = false;
+    let mut asked = None;
     loop {
-        let seen = look(id, catalog::may_watch)?;
-        match seen.state.as_deref() {
-            Some("queued") if seen.is_ours => {
-                return Err(Refusal::new(
-                    code::NOT_IN_STATE,
-                    format!("run {id} is queued in this transaction"),
-                )
-                .detail("It starts when the transaction commits.")
-                .hint("COMMIT, then wait for the run."));
-            }
-            Some("queued") => {
-                // After a restart of the server nobody has asked for a worker yet.
-                if !std::mem::replace(&mut asked, true) {
-                    worker::start_dispatcher();
-                }
-            }
-            // SAFETY: reads shared memory. A standby does not see the primary's locks.
-            Some("running") if seen.pid.is_none() && !unsafe { pg_sys::RecoveryInProgress() } => {
-                if run::state(id)?.is_some_and(|row| row.state == "running") {
-                    return Ok(Some("failed".to_owned()));
-                }
-            }
-            Some("running") | None => {}
-            Some(ended) => return Ok(Some(ended.to_owned())),
+        let (ended, state) = look(id, &mut asked)?;
+        if ended || longest.is_some_and(|longest| begun.elapsed() >= longest) {
+            return Ok(state);
         }
-        if longest.is_some_and(|longest| begun.elapsed() >= longest) {
-            return Ok(Some(seen.state.unwrap_or_else(|| "running".to_owned())));
-        }
-        if seen.state.is_none() && !ends_later(id)? {
-            return Ok(run::state(id)?.map(|row| row.state));
-        }
-        pgrx::check_for_interrupts!();
-        std::thread::sleep(LOOK_EVERY);
+        pause(LOOK_EVERY);
     }
 }
 
-/// Whether a run without a row is still alive.
-fn ends_later(id: i64) -> Result<bool> {
-    Ok(lock::runner_of(id)?.is_some())
+/// Whether the run has ended, and its state: NULL where no row is left.
+fn look(id: i64, asked: &mut Option<Instant>) -> Result<(bool, Option<String>)> {
+    // In this order: who gives the lock up has written the end before.
+    let alive = lock::runner_of(id)?.is_some() || lock::is_uncommitted(id)?;
+    let Some(row) = run::state(id)? else {
+        return Ok((!alive, alive.then(|| "running".to_owned())));
+    };
+    match row.state.as_str() {
+        "queued" if row.is_ours => {
+            Err(Refusal::new(code::NOT_IN_STATE, format!("run {id} is queued in this transaction"))
+                .detail("It starts when the transaction commits.")
+                .hint("COMMIT, then wait for the run."))
+        }
+        "queued" => {
+            ask_for_dispatcher(asked)?;
+            Ok((false, Some(row.state)))
+        }
+        // SAFETY: reads shared memory. A standby does not see the primary's locks.
+        "running" if !alive && !unsafe { pg_sys::RecoveryInProgress() } => {
+            // The dispatcher writes the end down.
+            worker::start_dispatcher();
+            Ok((true, Some("failed".to_owned())))
+        }
+        "running" => Ok((false, Some(row.state))),
+        _ => Ok((true, Some(row.state))),
+    }
+}
+
+/// After a restart, or where no worker was free, nobody starts the queued runs: asks until
+/// somebody does.
+fn ask_for_dispatcher(asked: &mut Option<Instant>) -> Result<()> {
+    if asked.is_none_or(|asked: Instant| asked.elapsed() > ASK_EVERY) && !lock::has_dispatcher()? {
+        worker::start_dispatcher();
+        *asked = Some(Instant::now());
+    }
+    Ok(())
+}
+
+/// A run that is waited for may need the lock on the stored files to publish.
+fn require_no_files_locked() -> Result<()> {
+    let locked = spi::as_owner(|| {
+        spi::query(
+            "SELECT FROM pg_catalog.pg_locks
+             WHERE locktype = 'relation' AND relation = 'riskft.blob'::regclass AND granted
+                 AND pid = pg_catalog.pg_backend_pid() AND mode = 'ShareRowExclusiveLock'
+                 AND database = (SELECT oid FROM pg_catalog.pg_database
+                                 WHERE datname = pg_catalog.current_database())",
+            &[],
+            true,
+            |_| (),
+        )
+    })?;
+    if locked.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        code::NOT_IN_STATE,
+        "cannot wait in a transaction that has trained or dropped",
+    )
+    .detail("It holds a lock that the run needs to store its version.")
+    .hint("COMMIT, then wait for the run."))
 }

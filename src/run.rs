@@ -3,7 +3,8 @@
 //! A row says 'running' only while the process that works on it holds the run's lock. Where a
 //! process ended without a word, [`settle`] writes what became of it, and the views say so before.
 
-use pgrx::{pg_extern, pg_sys};
+use pgrx::pg_extern;
+use pgrx::pg_sys::{self, Oid};
 use riskft_core::protocol::TrainingResult;
 use riskft_core::refusal::{code, Refusal, Result};
 
@@ -48,14 +49,17 @@ pub fn next_id() -> Result<i64> {
 }
 
 /// Stores a run as queued, for `login` to connect and the current role to execute.
-pub fn queue(id: i64, request: &Request, login: &str, search_path: &str) -> Result<()> {
-    let role = catalog::current_role();
+pub fn queue(id: i64, request: &Request, search_path: &str) -> Result<()> {
+    let (role, login) = (catalog::current_role(), catalog::session_role());
+    // SAFETY: reads globals of this process.
+    let (role_id, login_id) = unsafe { (pg_sys::GetUserId(), pg_sys::GetSessionUserId()) };
     spi::as_owner(|| {
         spi::execute(
             "INSERT INTO riskft.run (run_id, model_name, owner, state, relation, target, method,
-                     base, options, device_hour_price, login, request, search_path)
+                     base, options, device_hour_price, login, request, search_path, owner_id,
+                     login_id)
              VALUES ($1, $2, $3::name, 'queued', $4, $5, $6, $7, $8::jsonb, $9, $10::name,
-                     $11::jsonb, $12)",
+                     $11::jsonb, $12, $13, $14)",
             &[
                 Param::Int8(id),
                 Param::Text(&request.model),
@@ -66,9 +70,11 @@ pub fn queue(id: i64, request: &Request, login: &str, search_path: &str) -> Resu
                 Param::OptionalText(base(request)),
                 Param::Text(&json(&request.options)?),
                 Param::Float8(settings::DEVICE_HOUR_PRICE.get()),
-                Param::Text(login),
+                Param::Text(&login),
                 Param::Text(&json(request)?),
                 Param::Text(search_path),
+                Param::Role(role_id),
+                Param::Role(login_id),
             ],
         )
     })
@@ -112,62 +118,80 @@ pub fn begin(run: &Run, request: &Request) -> Result<()> {
 /// What a worker takes on.
 pub struct Claimed {
     pub role: String,
-    pub request: Request,
+    pub role_id: Oid,
+    pub request: Option<Request>,
     pub search_path: String,
     pub device_hour_price: f64,
 }
 
-/// Turns a queued run into a running one; None when it is not queued any more.
+/// Turns a queued run into a running one; None when it is not queued any more, or another
+/// transaction holds its row (a cancel that may yet roll back).
 pub fn claim(id: i64) -> Result<Option<Claimed>> {
     let rows = spi::as_owner(|| {
         spi::query(
             "UPDATE riskft.run SET state = 'running', started_at = clock_timestamp()
-             WHERE run_id = $1 AND state = 'queued'
-             RETURNING owner::text, request::text, search_path, device_hour_price",
+             WHERE run_id = (SELECT run_id FROM riskft.run WHERE run_id = $1 AND state = 'queued'
+                             FOR NO KEY UPDATE SKIP LOCKED)
+             RETURNING owner::text, owner_id, request::text, search_path, device_hour_price",
             &[Param::Int8(id)],
             false,
             |row| {
                 (
-                    row.get::<String>(1).unwrap_or_default(),
-                    row.get::<String>(2).unwrap_or_default(),
                     row.get::<String>(3).unwrap_or_default(),
-                    row.get::<f64>(4).unwrap_or_default(),
+                    Claimed {
+                        role: row.get(1).unwrap_or_default(),
+                        role_id: row.get(2).unwrap_or(Oid::INVALID),
+                        request: None,
+                        search_path: row.get(4).unwrap_or_default(),
+                        device_hour_price: row.get(5).unwrap_or_default(),
+                    },
                 )
             },
         )
     })?;
-    let Some((role, request, search_path, device_hour_price)) = rows.into_iter().next() else {
-        return Ok(None);
-    };
-    let request = serde_json::from_str(&request).map_err(|e| {
+    let Some((request, mut claimed)) = rows.into_iter().next() else { return Ok(None) };
+    claimed.request = serde_json::from_str(&request).map_err(|e| {
         Refusal::new(code::DATA_CORRUPTED, "stored request of the run cannot be read")
             .detail(format!("Run {id}: {e}."))
             .hint("Queue the training again.")
     })?;
-    Ok(Some(Claimed { role, request, search_path, device_hour_price }))
+    Ok(Some(claimed))
 }
 
 /// The run's end, in the transaction that stores its version.
-pub fn complete(run: &Run, result: &TrainingResult, notices: &str) -> Result<()> {
-    spi::as_owner(|| {
-        spi::execute(
+pub fn complete(run: &Run, result: &TrainingResult, notices: &[String]) -> Result<()> {
+    let changed = spi::as_owner(|| {
+        spi::query(
             "UPDATE riskft.run SET state = 'done', ended_at = clock_timestamp(),
                  ledger = $2::jsonb, notices = ARRAY(SELECT jsonb_array_elements_text($3::jsonb))
-             WHERE run_id = $1",
-            &[Param::Int8(run.id), Param::Text(&json(&result.ledger)?), Param::Text(notices)],
+             WHERE run_id = $1 AND owner = $4::name AND state = 'running' RETURNING 1",
+            &[
+                Param::Int8(run.id),
+                Param::Text(&json(&result.ledger)?),
+                Param::Text(&json(&notices)?),
+                Param::Text(&run.role),
+            ],
+            false,
+            |_| (),
         )
-    })
+    })?;
+    if changed.len() == 1 {
+        return Ok(());
+    }
+    Err(Refusal::new(code::NOT_IN_STATE, "the run is not running any more")
+        .detail(format!("The row of run {} was changed or removed meanwhile.", run.id))
+        .hint("Nothing was stored; train again."))
 }
 
-/// The end of a queued run without a version.
-pub fn fail(id: i64, refusal: &Refusal, notices: &str) -> Result<()> {
+/// The end of a run without a version, unless it has left the state that it is in.
+pub fn fail(id: i64, from: &str, refusal: &Refusal, notices: &[String]) -> Result<()> {
     let state = if refusal.code == code::QUERY_CANCELED { "cancelled" } else { "failed" };
     spi::as_owner(|| {
         spi::execute(
             "UPDATE riskft.run SET state = $2, ended_at = clock_timestamp(), sqlstate = $3,
                  error = $4, error_detail = nullif($5, ''), error_hint = nullif($6, ''),
                  notices = ARRAY(SELECT jsonb_array_elements_text($7::jsonb))
-             WHERE run_id = $1 AND state IN ('queued', 'running')",
+             WHERE run_id = $1 AND state = $8",
             &[
                 Param::Int8(id),
                 Param::Text(state),
@@ -175,7 +199,8 @@ pub fn fail(id: i64, refusal: &Refusal, notices: &str) -> Result<()> {
                 Param::Text(&refusal.message),
                 Param::Text(&refusal.detail),
                 Param::Text(&refusal.hint),
-                Param::Text(notices),
+                Param::Text(&json(&notices)?),
+                Param::Text(from),
             ],
         )
     })
@@ -210,7 +235,7 @@ pub fn settle() -> Result<()> {
     // sees, and who holds its lock goes on.
     let alive = lock::runs_alive()?;
     for id in running.into_iter().filter(|id| !alive.iter().any(|(run, _)| run == id)) {
-        fail(id, &lost(), "[]")?;
+        fail(id, "running", &lost(), &[])?;
     }
     Ok(())
 }
@@ -246,17 +271,37 @@ fn is_this_transaction(xmin: &str) -> bool {
     unsafe { pg_sys::TransactionIdIsCurrentTransactionId(pg_sys::TransactionId::from(xmin)) }
 }
 
-/// The oldest queued run: its number and the role that its worker connects as.
-pub fn oldest_queued() -> Result<Option<(i64, String)>> {
+/// A queued run, and the role that its worker connects as.
+#[derive(Debug, Clone)]
+pub struct Queued {
+    pub id: i64,
+    pub login: String,
+    pub login_id: Oid,
+}
+
+/// The queued runs, oldest first; those whose row another transaction holds are left out.
+pub fn queued() -> Result<Vec<Queued>> {
     spi::as_owner(|| {
-        let rows = spi::query(
-            "SELECT run_id, login::text FROM riskft.run WHERE state = 'queued'
-             ORDER BY run_id LIMIT 1",
+        spi::query(
+            "SELECT run_id, login::text, login_id FROM riskft.run WHERE state = 'queued'
+             ORDER BY run_id FOR NO KEY UPDATE SKIP LOCKED",
             &[],
-            true,
-            |row| (row.get(1).unwrap_or_default(), row.get(2).unwrap_or_default()),
-        )?;
-        Ok(rows.into_iter().next())
+            false,
+            |row| Queued {
+                id: row.get(1).unwrap_or_default(),
+                login: row.get(2).unwrap_or_default(),
+                login_id: row.get(3).unwrap_or(Oid::INVALID),
+            },
+        )
+    })
+}
+
+/// Whether any run is queued.
+pub fn has_queued() -> Result<bool> {
+    spi::as_owner(|| {
+        let sql = "SELECT EXISTS (SELECT FROM riskft.run WHERE state = 'queued')";
+        let rows = spi::query(sql, &[], true, |row| row.get::<bool>(1).unwrap_or_default())?;
+        Ok(rows.first().copied().unwrap_or_default())
     })
 }
 
@@ -273,5 +318,8 @@ fn riskft_running_state(run: i64) -> Option<String> {
     }
     // It may have ended between the caller's snapshot and now.
     let now = or_raise(state(run))?;
+    if !catalog::may_watch(&now.owner) {
+        return Some("running".to_owned());
+    }
     Some(if now.state == "running" { "failed".to_owned() } else { now.state })
 }

@@ -179,9 +179,12 @@ pub fn take_over(
     device_hour_price: f64,
 ) -> Result<(), riskft_core::refusal::Refusal> {
     let price = device_hour_price.to_string();
-    for (name, value) in
-        [(c"search_path", search_path), (c"riskft.device_hour_price", price.as_str())]
-    {
+    // A lock_timeout of the role would throw a finished training away.
+    for (name, value) in [
+        (c"search_path", search_path),
+        (c"riskft.device_hour_price", price.as_str()),
+        (c"lock_timeout", "0"),
+    ] {
         let value = CString::new(value).map_err(|_| {
             riskft_core::refusal::Refusal::new("22021", "setting holds a zero byte")
         })?;
@@ -194,6 +197,25 @@ pub fn take_over(
                 pgrx::pg_sys::GucSource::PGC_S_SESSION,
             );
         }
+    }
+    Ok(())
+}
+
+/// Ends waits for locks in this transaction with 55P03 after so long.
+pub fn limit_lock_waits(longest: std::time::Duration) -> Result<(), riskft_core::refusal::Refusal> {
+    let value = CString::new(longest.as_millis().to_string()).unwrap_or_default();
+    // SAFETY: plain call; the value is a number of milliseconds.
+    unsafe {
+        pgrx::pg_sys::set_config_option(
+            c"lock_timeout".as_ptr(),
+            value.as_ptr(),
+            pgrx::pg_sys::GucContext::PGC_USERSET,
+            pgrx::pg_sys::GucSource::PGC_S_SESSION,
+            pgrx::pg_sys::GucAction::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
+        );
     }
     Ok(())
 }

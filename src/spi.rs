@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{FromDatum, IntoDatum};
-use riskft_core::refusal::{Refusal, Result};
+use riskft_core::refusal::{code, Refusal, Result};
 
 /// A parameter of a query.
 pub enum Param<'a> {
@@ -22,6 +22,7 @@ pub enum Param<'a> {
     Bytes(&'a [u8]),
     /// Microseconds since 2000-01-01, UTC.
     Timestamp(i64),
+    Role(Oid),
 }
 
 impl Param<'_> {
@@ -34,6 +35,7 @@ impl Param<'_> {
             Param::Int8(v) => (pg_sys::INT8OID, v.into_datum()),
             Param::Float8(v) => (pg_sys::FLOAT8OID, v.into_datum()),
             Param::OptionalFloat8(v) => (pg_sys::FLOAT8OID, v.into_datum()),
+            Param::Role(v) => (pg_sys::OIDOID, v.into_datum()),
             Param::Timestamp(v) => (pg_sys::TIMESTAMPTZOID, v.into_datum()),
             Param::Bytes(v) => (pg_sys::BYTEAOID, v.into_datum()),
         }
@@ -121,7 +123,7 @@ pub fn latest<T>(action: impl FnOnce() -> Result<T>) -> Result<T> {
 /// Does something with the rights of a role, as SET ROLE gives them, but so that no code that
 /// runs meanwhile can change the role.
 pub fn as_role<T>(role: Oid, action: impl FnOnce() -> Result<T>) -> Result<T> {
-    let guard = Rights::take(role);
+    let guard = Rights::take(role, 0);
     let result = action();
     drop(guard);
     result
@@ -130,7 +132,7 @@ pub fn as_role<T>(role: Oid, action: impl FnOnce() -> Result<T>) -> Result<T> {
 /// Does something with the rights of the catalogue's owner and a search path that no user can
 /// reach into.
 pub fn as_owner<T>(action: impl FnOnce() -> Result<T>) -> Result<T> {
-    let rights = Rights::take(catalog_owner()?);
+    let rights = Rights::take(catalog_owner()?, 0);
     let path = Setting::closed_path();
     let result = action();
     drop(path);
@@ -145,7 +147,7 @@ struct Rights {
 }
 
 impl Rights {
-    fn take(role: Oid) -> Self {
+    fn take(role: Oid, restriction: u32) -> Self {
         // SAFETY: plain calls into the server from its only thread; the saved identity is put
         // back by Drop, or by the transaction's abort.
         unsafe {
@@ -153,7 +155,7 @@ impl Rights {
             pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
             pg_sys::SetUserIdAndSecContext(
                 role,
-                context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32,
+                context | (pg_sys::SECURITY_LOCAL_USERID_CHANGE | restriction) as i32,
             );
             Rights { user, context }
         }
@@ -171,8 +173,9 @@ impl Drop for Rights {
     }
 }
 
-/// Keeps code of users from writing and from changing the role, until dropped: a function in a
-/// view runs as whoever reads the view.
+/// Keeps code of users from writing, from changing the role, and from leaving anything behind
+/// that runs later with other rights (a cursor WITH HOLD, a trigger at commit), until dropped: a
+/// function in a view runs as whoever reads the view.
 pub struct Watch {
     _read_only: Setting,
     _rights: Rights,
@@ -181,7 +184,8 @@ pub struct Watch {
 impl Watch {
     pub fn begin() -> Self {
         // SAFETY: reads a global of this process.
-        let rights = Rights::take(unsafe { pg_sys::GetUserId() });
+        let user = unsafe { pg_sys::GetUserId() };
+        let rights = Rights::take(user, pg_sys::SECURITY_RESTRICTED_OPERATION);
         Watch { _read_only: Setting::put(c"transaction_read_only", c"on"), _rights: rights }
     }
 }
@@ -237,13 +241,23 @@ fn catalog_owner() -> Result<Oid> {
             Datum::from(schema),
         );
         if tuple.is_null() {
-            return Err(Refusal::new("3F000", "schema \"riskft\" does not exist")
-                .detail("The extension's catalogue is not in this database.")
-                .hint("Run CREATE EXTENSION riskft."));
+            return Err(no_catalogue());
         }
         let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_namespace>();
         let owner = (*form).nspowner;
         pg_sys::ReleaseSysCache(tuple);
+        // Without the extension, anybody who may create a schema could stand in for it.
+        let extension = pg_sys::get_extension_oid(c"riskft".as_ptr(), true);
+        let of = pg_sys::getExtensionOfObject(pg_sys::NamespaceRelationId, schema);
+        if extension == Oid::INVALID || of != extension {
+            return Err(no_catalogue());
+        }
         Ok(owner)
     }
+}
+
+fn no_catalogue() -> Refusal {
+    Refusal::new(code::NO_CATALOGUE, "schema \"riskft\" does not exist")
+        .detail("The extension's catalogue is not in this database.")
+        .hint("Run CREATE EXTENSION riskft.")
 }

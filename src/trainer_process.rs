@@ -9,14 +9,19 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use pgrx::check_for_interrupts;
 use riskft_core::protocol::{Event, MAX_LINE};
 use riskft_core::refusal::{code, Refusal, Result};
 
+use crate::pause::pause;
+
 /// Longest wait between two looks at interrupts, milliseconds.
 const POLL_MS: i32 = 200;
+/// How long a trainer may take to end after its output has ended.
+const LINGER: Duration = Duration::from_secs(5);
 /// Bytes of the trainer's standard error that are kept for messages.
 const ERROR_TAIL: usize = 4096;
 
@@ -142,7 +147,7 @@ impl TrainerProcess {
         }
         // SAFETY: the array is valid for its length during the call.
         unsafe { libc::poll(descriptors.as_mut_ptr(), descriptors.len() as _, POLL_MS) };
-        check_for_interrupts!();
+        pause(Duration::ZERO);
         self.read_output()
     }
 
@@ -194,9 +199,22 @@ impl TrainerProcess {
         Ok(())
     }
 
+    /// The status of a trainer that said its last word; one that goes on all the same is killed.
+    fn end(&mut self) -> std::io::Result<ExitStatus> {
+        let begun = Instant::now();
+        while begun.elapsed() < LINGER {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            pause(Duration::from_millis(20));
+        }
+        self.child.kill()?;
+        self.child.wait()
+    }
+
     fn ended_early(&mut self) -> Refusal {
         use std::os::unix::process::ExitStatusExt;
-        let how = match self.child.wait() {
+        let how = match self.end() {
             Ok(status) => match (status.code(), status.signal()) {
                 (_, Some(libc::SIGKILL)) => {
                     "It was killed by signal 9, perhaps by the kernel for want of memory".to_owned()

@@ -6,6 +6,7 @@
 //! empty. A runner connects as the role that queued the run (its settings and its right to log in
 //! count), and does everything else as the run's role.
 
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -17,14 +18,23 @@ use riskft_core::refusal::{code, Refusal, Result};
 use crate::catalog;
 use crate::error::refusal_of;
 use crate::lock::Lock;
+use crate::pause::pause;
 use crate::progress::StatusFile;
-use crate::run::{self, Claimed, Run};
+use crate::run::{self, Claimed, Queued, Run};
 use crate::settings;
 use crate::spi;
-use crate::train::Training;
+use crate::training::Training;
 
 /// Between two looks of the dispatcher.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Before something is tried again that failed.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+/// Longest wait of a runner for a lock of its relation while it holds a trainer's place.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+/// Tries to store a finished training.
+const ATTEMPTS: u32 = 5;
+/// Runners that may end without taking on their run, before the run is given up.
+const MOST_LOST: u32 = 3;
 
 /// What a worker is told, in its bgw_extra.
 #[derive(Debug, Clone, Copy)]
@@ -124,43 +134,20 @@ fn put(field: &mut [std::ffi::c_char], bytes: &[u8]) {
     }
 }
 
+extern "C-unwind" {
+    // The server's own signal handlers; pgrx binds them as Rust functions, which are none.
+    fn die(signal: i32);
+    fn SignalHandlerForConfigReload(signal: i32);
+}
+
 /// Connects this worker to its database; ends the process when it may not.
 fn connect(order: Order) {
     // SAFETY: called once, first thing in a worker's main function.
     unsafe {
-        pg_sys::pqsignal(libc::SIGTERM, Some(terminate));
-        pg_sys::pqsignal(libc::SIGHUP, Some(reload));
+        pg_sys::pqsignal(libc::SIGTERM, Some(die));
+        pg_sys::pqsignal(libc::SIGHUP, Some(SignalHandlerForConfigReload));
         pg_sys::BackgroundWorkerUnblockSignals();
         pg_sys::BackgroundWorkerInitializeConnectionByOid(order.database, order.login, 0);
-    }
-}
-
-/// A SIGTERM: the next look at interrupts ends the process, as in a backend.
-unsafe extern "C-unwind" fn terminate(_: i32) {
-    // SAFETY: a signal handler that only sets flags.
-    unsafe {
-        (&raw mut pg_sys::ProcDiePending).write_volatile(1);
-        (&raw mut pg_sys::InterruptPending).write_volatile(1);
-        pg_sys::SetLatch(pg_sys::MyLatch);
-    }
-}
-
-/// A SIGHUP: the main loop reads the configuration again.
-unsafe extern "C-unwind" fn reload(_: i32) {
-    // SAFETY: a signal handler that only sets flags.
-    unsafe {
-        (&raw mut pg_sys::ConfigReloadPending).write_volatile(1);
-        pg_sys::SetLatch(pg_sys::MyLatch);
-    }
-}
-
-fn follow_configuration() {
-    // SAFETY: the flag is this process's; reading the configuration is allowed between commands.
-    unsafe {
-        if (&raw const pg_sys::ConfigReloadPending).read_volatile() != 0 {
-            (&raw mut pg_sys::ConfigReloadPending).write_volatile(0);
-            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
-        }
     }
 }
 
@@ -179,6 +166,9 @@ fn in_transaction<T>(action: impl FnOnce() -> Result<T>) -> Result<T> {
         unsafe {
             pg_sys::SetCurrentStatementStartTimestamp();
             pg_sys::StartTransactionCommand();
+            // Whatever the database's or the role's defaults are.
+            pg_sys::XactReadOnly = false;
+            pg_sys::XactIsoLevel = pg_sys::XACT_READ_COMMITTED as i32;
             pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
             let value = action()?;
             pg_sys::PopActiveSnapshot();
@@ -220,79 +210,107 @@ pub unsafe extern "C-unwind" fn riskft_dispatcher(_argument: Datum) {
     // The queue is looked at again after the lock is free: a run that was queued between the last
     // look and then found the lock taken.
     loop {
-        let Some(held) = Lock::Dispatcher.try_take() else { return };
-        let done = dispatch(order.database);
+        let Ok(Some(held)) = caught(|| Ok(Lock::Dispatcher.try_take())) else { return };
+        let done = Dispatcher { database: order.database, lost: HashMap::new() }.dispatch();
         drop(held);
-        match done.and_then(|()| in_transaction(run::oldest_queued)) {
-            Ok(None) => return,
-            Ok(Some(_)) => {}
-            Err(refusal) => {
+        match done.and_then(|()| in_transaction(run::has_queued)) {
+            Ok(false) => return,
+            Ok(true) => {}
+            // The extension was dropped.
+            Err(refusal) if [code::NO_CATALOGUE, "42P01"].contains(&refusal.code.as_str()) => {
                 pgrx::log!("riskft dispatcher ends: {}", refusal.message);
                 return;
+            }
+            // A run must not stay queued because of what goes by: the lock table was full, say.
+            Err(refusal) => {
+                pgrx::log!("riskft dispatcher tries again: {}", refusal.message);
+                pause(AFTER_ERROR);
             }
         }
     }
 }
 
 /// Starts the queued runs, oldest first, each when there is a place for its trainer.
-fn dispatch(database: Oid) -> Result<()> {
-    while let Some((run, login)) = in_transaction(|| {
-        run::settle()?;
-        run::oldest_queued()
-    })? {
-        if !has_free_place() {
-            pause();
-            continue;
+struct Dispatcher {
+    database: Oid,
+    /// Runners that ended without taking on their run, for each run.
+    lost: HashMap<i64, u32>,
+}
+
+impl Dispatcher {
+    /// Until the queue is empty.
+    fn dispatch(&mut self) -> Result<()> {
+        in_transaction(run::settle)?;
+        while in_transaction(run::has_queued)? {
+            let started = caught(|| Ok(has_free_place()))? && self.start_next()?;
+            if !started {
+                caught(|| {
+                    pause(LOOK_EVERY);
+                    Ok(())
+                })?;
+            }
+            in_transaction(run::settle)?;
         }
-        let login_id = in_transaction(|| Ok(catalog::role_id(&login)))?;
-        let Some(login_id) = login_id else {
-            end_unstarted(run, &login, "The role does not exist any more.")?;
-            continue;
+        Ok(())
+    }
+
+    /// Starts a runner for the oldest queued run; false where none could be started.
+    fn start_next(&mut self) -> Result<bool> {
+        let Some(queued) = in_transaction(run::queued)?.into_iter().next() else {
+            // Their rows are locked: somebody is about to cancel them.
+            return Ok(false);
         };
-        let order = Order { database, login: login_id, run };
-        match start(order, &format!("riskft run {run}"), "riskft_runner", true) {
-            Some(runner) => await_claim(run, &login, &runner)?,
-            None => pause(),
+        let same = in_transaction(|| Ok(catalog::role_id(&queued.login) == Some(queued.login_id)))?;
+        if !same {
+            self.give_up(&queued, "The role was dropped meanwhile.")?;
+            return Ok(true);
+        }
+        let order = Order { database: self.database, login: queued.login_id, run: queued.id };
+        let name = format!("riskft run {}", queued.id);
+        match start(order, &name, "riskft_runner", true) {
+            Some(runner) => self.await_claim(&queued, &runner).map(|()| true),
+            None => Ok(false),
         }
     }
-    Ok(())
+
+    /// Waits until the runner has taken the run on, or has ended.
+    fn await_claim(&mut self, queued: &Queued, runner: &Started) -> Result<()> {
+        loop {
+            // In this order: what a runner did before it stopped is seen.
+            let stopped = runner.has_stopped();
+            let state = in_transaction(|| run::state(queued.id))?;
+            if state.is_none_or(|row| row.state != "queued") {
+                return Ok(());
+            }
+            if stopped {
+                let lost = self.lost.entry(queued.id).or_default();
+                *lost += 1;
+                if *lost >= MOST_LOST {
+                    self.give_up(queued, "The server log says why; may the role log in?")?;
+                }
+                return Ok(());
+            }
+            caught(|| {
+                pause(LOOK_EVERY);
+                Ok(())
+            })?;
+        }
+    }
+
+    fn give_up(&mut self, queued: &Queued, why: &str) -> Result<()> {
+        let refusal = Refusal::new(code::NOT_IN_STATE, "the run's worker could not start")
+            .detail(format!(
+                "It connects as role \"{}\", which queued the run. {why}",
+                queued.login
+            ))
+            .hint("Queue the training again as a role that can log in.");
+        self.lost.remove(&queued.id);
+        in_transaction(|| run::fail(queued.id, "queued", &refusal, &[]))
+    }
 }
 
 fn has_free_place() -> bool {
     (0..settings::max_trainers()).any(|place| Lock::Trainer(place).try_take().is_some())
-}
-
-fn pause() {
-    pgrx::check_for_interrupts!();
-    std::thread::sleep(LOOK_EVERY);
-    follow_configuration();
-}
-
-/// Waits until the runner has taken the run on and has a place for its trainer, or has ended.
-fn await_claim(run: i64, login: &str, runner: &Started) -> Result<()> {
-    loop {
-        let state = in_transaction(|| run::state(run))?;
-        if state.is_none_or(|row| row.state != "queued") {
-            // Its trainer takes its place a moment later.
-            pause();
-            return Ok(());
-        }
-        if runner.has_stopped() {
-            let still = in_transaction(|| run::state(run))?;
-            if still.is_some_and(|row| row.state == "queued") {
-                end_unstarted(run, login, "The server log says why; may the role log in?")?;
-            }
-            return Ok(());
-        }
-        pause();
-    }
-}
-
-fn end_unstarted(run: i64, login: &str, why: &str) -> Result<()> {
-    let refusal = Refusal::new(code::NOT_IN_STATE, "the run's worker could not start")
-        .detail(format!("It connects as role \"{login}\", which queued the run. {why}"))
-        .hint("Queue the training again as a role that can log in.");
-    in_transaction(|| run::fail(run, &refusal, "[]"))
 }
 
 /// Main function of a runner.
@@ -304,23 +322,27 @@ fn end_unstarted(run: i64, login: &str, why: &str) -> Result<()> {
 pub unsafe extern "C-unwind" fn riskft_runner(_argument: Datum) {
     let order = Order::mine();
     connect(order);
-    let Some(_alive) = Lock::Run(order.run).try_take() else { return };
-    let claimed = match in_transaction(|| run::claim(order.run)) {
+    let Ok(Some(alive)) = caught(|| Ok(Lock::Run(order.run).try_take())) else { return };
+    let mut claimed = match in_transaction(|| run::claim(order.run)) {
         Ok(Some(claimed)) => claimed,
         Ok(None) => return,
-        Err(refusal) => return end(order.run, &refusal, "[]"),
+        Err(refusal) => {
+            pgrx::log!("riskft run {} cannot be taken on: {}", order.run, refusal.message);
+            return;
+        }
     };
-    show(&format!("run {}: training of model {}", order.run, claimed.request.model));
-    let status = StatusFile::new(order.run, &claimed.request.model, &claimed.role);
-    let run = Run {
-        id: order.run,
-        role: claimed.role.clone(),
-        queued: true,
-        started_at: status.started_at(),
+    let Some(request) = claimed.request.take() else { return };
+    show(&format!("run {}: training of model {}", order.run, request.model));
+    let status = StatusFile::new(order.run, &request.model, &claimed.role);
+    let role = claimed.role.clone();
+    let run = Run { id: order.run, role, queued: true, started_at: status.started_at() };
+    // The run's row says "running" from here on; what ends below ends it.
+    let mut training = match Training::new(request, run, status, Some(alive)) {
+        Ok(training) => training,
+        Err(refusal) => return end(order.run, &refusal, &[]),
     };
-    let mut training = Training::new(claimed.request.clone(), run, status);
     let outcome = execute(&mut training, &claimed);
-    training.log_end(&outcome);
+    training.end(outcome.as_ref().err());
     if let Err(refusal) = outcome {
         end(order.run, &refusal, &training.notices());
     }
@@ -330,7 +352,8 @@ pub unsafe extern "C-unwind" fn riskft_runner(_argument: Datum) {
 fn execute(training: &mut Training, claimed: &Claimed) -> Result<()> {
     let role = in_transaction(|| {
         settings::take_over(&claimed.search_path, claimed.device_hour_price)?;
-        catalog::role_id(&claimed.role).ok_or_else(|| {
+        let role = catalog::role_id(&claimed.role).filter(|role| *role == claimed.role_id);
+        role.ok_or_else(|| {
             Refusal::new(
                 code::UNDEFINED_OBJECT,
                 format!("role \"{}\" does not exist", claimed.role),
@@ -340,15 +363,46 @@ fn execute(training: &mut Training, claimed: &Claimed) -> Result<()> {
         })
     })?;
     in_transaction(|| spi::as_role(role, || training.check()))?;
-    caught(|| training.take_place())?;
-    in_transaction(|| spi::as_role(role, || training.start()))?;
+    loop {
+        caught(|| training.take_place())?;
+        let started = in_transaction(|| {
+            // Who holds the relation's lock may wait for this run's place.
+            settings::limit_lock_waits(LOCK_WAIT)?;
+            spi::as_role(role, || training.start())
+        });
+        match started {
+            Err(refusal) if refusal.code == code::LOCK_NOT_AVAILABLE => training.give_place_back(),
+            outcome => break outcome?,
+        }
+        caught(|| {
+            pause(AFTER_ERROR);
+            Ok(())
+        })?;
+    }
     let (result, blobs) = caught(|| training.finish())?;
-    in_transaction(|| spi::as_role(role, || training.publish(&result, &blobs)))?;
+    // The result of hours is in memory: what goes by does not lose it.
+    for attempt in 1.. {
+        match in_transaction(|| spi::as_role(role, || training.publish(&result, &blobs))) {
+            Err(refusal) if attempt < ATTEMPTS && goes_by(&refusal) => {}
+            outcome => return outcome.map(|_| ()),
+        }
+    }
     Ok(())
 }
 
-fn end(run: i64, refusal: &Refusal, notices: &str) {
-    if let Err(error) = in_transaction(|| run::fail(run, refusal, notices)) {
+fn goes_by(refusal: &Refusal) -> bool {
+    [code::DEADLOCK, code::SERIALIZATION_FAILURE, code::LOCK_NOT_AVAILABLE]
+        .contains(&refusal.code.as_str())
+}
+
+fn end(run: i64, refusal: &Refusal, notices: &[String]) {
+    // A second cancel would only cancel this note.
+    // SAFETY: this process's own signal and flag.
+    unsafe {
+        libc::signal(libc::SIGINT, libc::SIG_IGN);
+        (&raw mut pg_sys::QueryCancelPending).write_volatile(0);
+    }
+    if let Err(error) = in_transaction(|| run::fail(run, "running", refusal, notices)) {
         pgrx::log!("riskft run {run}: its end could not be written: {}", error.message);
     }
 }

@@ -45,6 +45,11 @@ pub mod code {
     pub const EXTERNAL_ROUTINE: &str = "38000";
     pub const PROTOCOL_VIOLATION: &str = "08P01";
     pub const QUERY_CANCELED: &str = "57014";
+    /// The database has no catalogue of riskft.
+    pub const NO_CATALOGUE: &str = "3F000";
+    pub const LOCK_NOT_AVAILABLE: &str = "55P03";
+    pub const DEADLOCK: &str = "40P01";
+    pub const SERIALIZATION_FAILURE: &str = "40001";
     /// The process that worked on a run is gone.
     pub const ADMIN_SHUTDOWN: &str = "57P01";
     /// Something is not in the state that a call needs.

@@ -1,0 +1,89 @@
+//! Job header, deployed version and rows -> the trainer's standard input.
+
+use riskft_core::protocol::{
+    write_frame, BatchBuilder, JobHeader, FRAME_BATCH, FRAME_END, FRAME_HEADER,
+    FRAME_INCUMBENT_ENCODER, FRAME_INCUMBENT_VERSION,
+};
+use riskft_core::refusal::{code, Refusal, Result};
+
+use crate::catalog;
+use crate::listener::Listener;
+use crate::model_cache;
+use crate::relation::Scan;
+use crate::trainer_process::TrainerProcess;
+
+/// Payload of one batch frame, bytes, beyond which it is sent.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Sends header, rows and end. The rows pass through in batches; no copy of the table is kept.
+/// Returns the deployed version that was sent along. `holds` tells whether the run's locks are held:
+/// the relation's functions could release them.
+pub fn feed(
+    header: &JobHeader,
+    mut scan: Scan,
+    process: &mut TrainerProcess,
+    listener: &mut Listener,
+    holds: impl Fn() -> bool,
+) -> Result<Option<i32>> {
+    let json = serde_json::to_vec(header).map_err(|e| {
+        Refusal::new(code::PROTOCOL_VIOLATION, format!("cannot write the job: {e}"))
+    })?;
+    process.send(&frame(FRAME_HEADER, &json)?)?;
+    let incumbent = send_incumbent(&header.model, process)?;
+    let mut batch = BatchBuilder::new(&header.columns);
+    let mut more = true;
+    while more {
+        more = scan.next(|row| {
+            batch.push(row)?;
+            if batch.size() >= BATCH_BYTES {
+                process.send(&frame(FRAME_BATCH, &batch.payload())?)?;
+                batch.clear();
+            }
+            Ok(())
+        })?;
+        require_locks(&holds)?;
+        while let Some(event) = process.try_event() {
+            listener.hear(event)?;
+        }
+    }
+    scan.close();
+    require_locks(&holds)?;
+    if batch.rows() > 0 {
+        process.send(&frame(FRAME_BATCH, &batch.payload())?)?;
+    }
+    process.send(&frame(FRAME_END, &[])?)?;
+    process.close_input();
+    Ok(incumbent)
+}
+
+fn require_locks(holds: &impl Fn() -> bool) -> Result<()> {
+    if holds() {
+        return Ok(());
+    }
+    Err(Refusal::new(code::NOT_IN_STATE, "the locks of the run were released")
+        .detail("The relation calls pg_advisory_unlock_all().")
+        .hint("Train on a relation that does not."))
+}
+
+/// The deployed version travels along, to be scored on the new one's test rows; its number.
+fn send_incumbent(model: &str, process: &mut TrainerProcess) -> Result<Option<i32>> {
+    let Some(files) = catalog::deployed(model)? else { return Ok(None) };
+    let encoder = files.encoder_file.iter().map(|file| (FRAME_INCUMBENT_ENCODER, file));
+    for (kind, file) in encoder.chain([(FRAME_INCUMBENT_VERSION, &files.version_file)]) {
+        let bytes = model_cache::open(file)?;
+        for piece in (*bytes).as_ref().chunks(BATCH_BYTES) {
+            process.send(&frame(kind, piece)?)?;
+        }
+    }
+    Ok(Some(files.version))
+}
+
+fn frame(kind: u8, payload: &[u8]) -> Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(payload.len() + 5);
+    write_frame(&mut out, kind, payload).map_err(|e| {
+        Refusal::new("54000", "row is too large to train on")
+            .detail(format!("A batch of the relation cannot be sent: {e}."))
+            .hint("Exclude very long text columns.")
+    })?;
+    Ok(out)
+}
