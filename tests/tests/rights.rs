@@ -291,3 +291,49 @@ fn a_rollback_undoes_deployments_one_by_one() {
     analyst.run("BEGIN; SELECT riskft_deploy('m', 2); ROLLBACK");
     refuses(&mut analyst, "SELECT riskft_rollback('m')", "55000");
 }
+
+/// A right is part of what a snapshot shows: as documented in docs/security.md.
+#[test]
+fn a_kept_snapshot_keeps_its_rights() {
+    let (database, mut analyst) = small_model();
+    let role = database.role("low");
+    analyst.run(&format!("SELECT riskft_grant('m', '{role}', 'score')"));
+    let mut low = database.user(&role);
+    low.run(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ; {SCORE}"));
+    analyst.run(&format!("SELECT riskft_revoke('m', '{role}', 'score')"));
+    low.run(SCORE);
+    low.run("COMMIT");
+    refuses(&mut low, SCORE, "42501");
+}
+
+#[test]
+fn parallel_workers_ask_for_the_same_rights() {
+    let (database, mut analyst) = small_model();
+    let role = database.role("low");
+    let mut low = database.user(&role);
+    low.run(
+        "SET min_parallel_table_scan_size = 0; SET parallel_setup_cost = 0;
+         SET parallel_tuple_cost = 0; SET parallel_leader_participation = off",
+    );
+    let all = "SELECT risk_score('m', l) AS p, loan_id FROM loans l";
+    let plan: Vec<String> = low.values(&format!("EXPLAIN {all}"));
+    assert!(plan[0].starts_with("Gather"), "{plan:?}");
+    refuses(&mut low, all, "42501");
+    analyst.run(&format!("SELECT riskft_grant('m', '{role}', 'score')"));
+    let sorted = format!("SELECT p FROM ({all} OFFSET 0) s ORDER BY loan_id");
+    let parallel: Vec<f64> = low.values(&sorted);
+    assert_eq!(parallel, analyst.values::<f64>(&sorted));
+}
+
+/// New models are anybody's to train, until the procedure itself is closed.
+#[test]
+fn training_can_be_closed_to_most() {
+    let (database, _analyst) = small_model();
+    let (inside, outside) = (database.role("inside"), database.role("outside"));
+    database.superuser().run(&format!(
+        "REVOKE EXECUTE ON PROCEDURE riskft_train FROM PUBLIC;
+         GRANT EXECUTE ON PROCEDURE riskft_train TO {inside}"
+    ));
+    fails(&mut database.user(&outside), &train("own", ""), "42501");
+    database.user(&inside).run(&train("own", ""));
+}
