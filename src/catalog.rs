@@ -144,6 +144,31 @@ pub fn model_owner(name: &str) -> Result<Option<String>> {
     })
 }
 
+/// What others may not do with a model meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// The model stays: it is not dropped.
+    Existing,
+    /// The model stays as it is: nobody else deploys or drops it.
+    Unchanged,
+}
+
+/// Number of a model that exists, locked to the transaction's end. Who waited for a drop to commit
+/// is told that there is no such model. To be called as the catalogue's owner.
+pub fn hold(model: &str, how: Hold) -> Result<i64> {
+    let lock = match how {
+        Hold::Existing => "FOR KEY SHARE",
+        Hold::Unchanged => "FOR NO KEY UPDATE",
+    };
+    let rows = spi::query(
+        &format!("SELECT model_id FROM riskft.model WHERE name = $1 {lock}"),
+        &[Param::Text(model)],
+        false,
+        |row| row.get::<i64>(1).unwrap_or_default(),
+    )?;
+    rows.into_iter().next().ok_or_else(|| unknown_model(model))
+}
+
 /// What a model's owner may grant to other roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Privilege {

@@ -3,7 +3,7 @@
 use pgrx::{pg_extern, pg_sys};
 use riskft_core::refusal::{code, Refusal, Result};
 
-use crate::catalog::{self, Privilege};
+use crate::catalog::{self, Hold, Privilege};
 use crate::error::or_raise;
 use crate::publish;
 use crate::spi::{self, Param};
@@ -79,12 +79,14 @@ fn riskft_drop(model: Option<&str>) {
     or_raise(given("model", model).and_then(drop_model));
 }
 
-/// Removes the model, its versions, and the files that no other version uses.
+/// Removes the model, its versions, and the files that no other version uses. It locks the model
+/// before the files, as publishing does.
 fn drop_model(model: &str) -> Result<()> {
     catalog::require_owner(model, &owner_of(model)?)?;
     spi::as_owner(|| {
+        let id = catalog::hold(model, Hold::Unchanged)?;
+        spi::execute("DELETE FROM riskft.model WHERE model_id = $1", &[Param::Int8(id)])?;
         spi::execute("LOCK TABLE riskft.blob IN SHARE ROW EXCLUSIVE MODE", &[])?;
-        spi::execute("DELETE FROM riskft.model WHERE name = $1", &[Param::Text(model)])?;
         spi::execute(
             "DELETE FROM riskft.blob b WHERE NOT EXISTS (
                  SELECT FROM riskft.version v

@@ -8,7 +8,7 @@ use riskft_core::options::Deploy;
 use riskft_core::protocol::{BlobHeader, BlobKind, JobHeader, TrainingResult};
 use riskft_core::refusal::{code, Refusal, Result};
 
-use crate::catalog::{self, Privilege};
+use crate::catalog::{self, Hold, Privilege};
 use crate::spi::{self, Param};
 
 /// Bytes of one row of riskft.blob_chunk.
@@ -271,24 +271,17 @@ fn verdict(rule: Deploy, deployed: Option<i32>, result: &TrainingResult) -> (boo
 pub fn switch(model: &str, version: i32) -> Result<()> {
     let role = catalog::current_role();
     spi::as_owner(|| {
-        let changed = spi::query(
-            "UPDATE riskft.model SET deployed_version = $2
-             WHERE name = $1 AND deployed_version IS DISTINCT FROM $2 RETURNING 1",
-            &[Param::Text(model), Param::Int4(version)],
-            false,
-            |_| (),
-        )?;
-        if changed.is_empty() {
-            return Ok(());
-        }
+        let id = catalog::hold(model, Hold::Unchanged)?;
         spi::execute(
             "INSERT INTO riskft.deployment (model_id, version, action, role, before)
              SELECT m.model_id, $2, 'deploy', $3::name,
                  (SELECT max(d.deployment_id) FROM riskft.deployment d
                   WHERE d.model_id = m.model_id)
-             FROM riskft.model m WHERE m.name = $1",
-            &[Param::Text(model), Param::Int4(version), Param::Text(&role)],
-        )
+             FROM riskft.model m
+             WHERE m.model_id = $1 AND m.deployed_version IS DISTINCT FROM $2",
+            &[Param::Int8(id), Param::Int4(version), Param::Text(&role)],
+        )?;
+        set_deployed(id, version)
     })
 }
 
@@ -297,27 +290,29 @@ pub fn switch(model: &str, version: i32) -> Result<()> {
 pub fn switch_back(model: &str) -> Result<Option<i32>> {
     let role = catalog::current_role();
     spi::as_owner(|| {
-        spi::execute("SELECT FROM riskft.model WHERE name = $1 FOR UPDATE", &[Param::Text(model)])?;
+        let id = catalog::hold(model, Hold::Unchanged)?;
         let back = spi::query(
             "INSERT INTO riskft.deployment (model_id, version, action, role, before)
              SELECT b.model_id, b.version, 'rollback', $2::name, b.before
-             FROM riskft.model m
-             JOIN riskft.deployment d ON d.deployment_id =
-                 (SELECT max(l.deployment_id) FROM riskft.deployment l
-                  WHERE l.model_id = m.model_id)
-             JOIN riskft.deployment b ON b.deployment_id = d.before
-             WHERE m.name = $1
+             FROM riskft.deployment d JOIN riskft.deployment b ON b.deployment_id = d.before
+             WHERE d.deployment_id =
+                 (SELECT max(l.deployment_id) FROM riskft.deployment l WHERE l.model_id = $1)
              RETURNING version",
-            &[Param::Text(model), Param::Text(&role)],
+            &[Param::Int8(id), Param::Text(&role)],
             false,
             |row| row.get::<i32>(1),
         )?;
         let version = back.into_iter().next().flatten();
-        spi::execute(
-            "UPDATE riskft.model SET deployed_version = coalesce($2, deployed_version)
-             WHERE name = $1",
-            &[Param::Text(model), Param::OptionalInt4(version)],
-        )?;
+        if let Some(version) = version {
+            set_deployed(id, version)?;
+        }
         Ok(version)
     })
+}
+
+fn set_deployed(model: i64, version: i32) -> Result<()> {
+    spi::execute(
+        "UPDATE riskft.model SET deployed_version = $2 WHERE model_id = $1",
+        &[Param::Int8(model), Param::Int4(version)],
+    )
 }

@@ -6,7 +6,7 @@
 use pgrx::{pg_extern, pg_sys};
 use riskft_core::refusal::{code, Refusal, Result};
 
-use crate::catalog::{self, Privilege, PUBLIC};
+use crate::catalog::{self, Hold, Privilege, PUBLIC};
 use crate::error::or_raise;
 use crate::lifecycle::{given, owner_of};
 use crate::spi::{self, Param};
@@ -51,12 +51,12 @@ impl<'a> Grant<'a> {
         }
         let by = catalog::current_role();
         let new = spi::as_owner(|| {
+            let id = catalog::hold(self.model, Hold::Existing)?;
             spi::query(
                 "INSERT INTO riskft.privilege (model_id, role, privilege, granted_by)
-                 SELECT m.model_id, $2::name, $3, $4::name FROM riskft.model m WHERE m.name = $1
-                 ON CONFLICT DO NOTHING RETURNING 1",
+                 VALUES ($1, $2::name, $3, $4::name) ON CONFLICT DO NOTHING RETURNING 1",
                 &[
-                    Param::Text(self.model),
+                    Param::Int8(id),
                     Param::Text(self.role),
                     Param::Text(self.privilege.name()),
                     Param::Text(&by),
@@ -149,9 +149,10 @@ fn set_owner(model: &str, role: &str) -> Result<()> {
         .hint("Ask a member of both roles, or a superuser."));
     }
     spi::as_owner(|| {
+        let id = catalog::hold(model, Hold::Unchanged)?;
         spi::execute(
-            "UPDATE riskft.model SET owner = $2::name WHERE name = $1",
-            &[Param::Text(model), Param::Text(role)],
+            "UPDATE riskft.model SET owner = $2::name WHERE model_id = $1",
+            &[Param::Int8(id), Param::Text(role)],
         )
     })
 }

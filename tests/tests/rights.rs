@@ -1,7 +1,9 @@
 //! Who may do what with a model: its owner, whom the owner granted it, and nobody else.
 
+use std::time::Duration;
+
 use riskft_tests::fixture::{small_model, small_training};
-use riskft_tests::{fails, refuses, Session};
+use riskft_tests::{fails, process, refuses, Session};
 
 const SCORE: &str = "SELECT risk_score('m', l) FROM loans l WHERE loan_id = 7";
 
@@ -336,4 +338,38 @@ fn training_can_be_closed_to_most() {
     ));
     fails(&mut database.user(&outside), &train("own", ""), "42501");
     database.user(&inside).run(&train("own", ""));
+}
+
+/// Who waits for another session's drop to commit is told that there is no such model.
+#[test]
+fn a_model_dropped_meanwhile_is_unknown() {
+    let (database, mut analyst) = small_model();
+    analyst.run(&train("m", "\"deploy\": \"always\", "));
+    analyst.run("BEGIN; SELECT riskft_drop('m')");
+    let waiting: Vec<_> = [
+        "SELECT riskft_grant('m', 'public', 'score')",
+        "SELECT riskft_deploy('m', 1)",
+        "SELECT riskft_rollback('m')",
+        "SELECT riskft_set_owner('m', 'analyst')",
+        "SELECT riskft_drop('m')",
+    ]
+    .into_iter()
+    .map(|sql| {
+        let mut session = database.analyst();
+        std::thread::spawn(move || {
+            refuses(&mut session, sql, "42704");
+        })
+    })
+    .collect();
+    let blocked = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let mut superuser = database.superuser();
+    let all_wait = process::await_true(Duration::from_secs(20), || {
+        superuser.value::<i64>(blocked) == waiting.len() as i64
+    });
+    assert!(all_wait, "{} of {} wait", superuser.value::<i64>(blocked), waiting.len());
+    analyst.run("COMMIT");
+    for thread in waiting {
+        assert!(thread.join().is_ok());
+    }
 }
