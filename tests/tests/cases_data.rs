@@ -206,6 +206,44 @@ fn numbers_as_text_are_numbers() {
     }
 }
 
+/// F06 where the comma begins the fraction: a column that shows it is read so as a whole, for
+/// `1.250` is 1250 beside `12,50`.
+#[test]
+fn decimal_commas_are_read_by_column() {
+    let (_database, mut analyst) = database();
+    analyst.run(
+        "CREATE TABLE twin AS SELECT n, date '2010-01-01' + n AS day,
+             CASE WHEN n <> 77 THEN CASE WHEN n % 3 = 0 THEN floor(u(25, n) * 5000)
+                  ELSE round((u(25, n) * 5000 - 300)::numeric, 2) END END AS amt,
+             round((u(26, n) * 20)::numeric, 2) AS rate, floor(u(27, n) * 9000)::int AS income,
+             u(28, n) < 0.1 + 0.4 * (u(25, n) < 0.3)::int + 0.3 * (u(26, n) > 0.6)::int AS y
+         FROM generate_series(1, 2000) n;
+         CREATE TABLE written AS SELECT n, day,
+             CASE WHEN n = 77 THEN '12,0x'
+                  WHEN amt < 0 THEN '(' || translate(to_char(-amt, 'FM999,990.00'), ',.', '.,') || ' €)'
+                  WHEN n % 3 = 0 THEN translate(to_char(amt, 'FM999,990'), ',', '.')
+                  WHEN n % 3 = 1 THEN translate(to_char(amt, 'FM999,990.00'), ',.', U&'\\00A0,') || ' €'
+                  ELSE translate(to_char(amt, 'FM999,990.00'), ',.', '.,') || ' €' END AS amt,
+             translate(rate::text, '.', ',') || ' %' AS rate,
+             to_char(income, 'FM999,990') AS income, y FROM twin",
+    );
+    let options = TIMED.replace("\"roles\": {", "\"roles\": {\"n\": \"ignored\", ");
+    train(&mut analyst, "twin", "twin", &options);
+    analyst.notices();
+    train(&mut analyst, "written", "written", &options);
+    let notices = analyst.notices();
+    let told = |part: &str| notices.iter().any(|n| n.message.contains(part));
+    assert!(told("\"amt\": numbers are read with a decimal comma"), "{notices:?}");
+    assert!(told("\"rate\": numbers are read with a decimal comma"), "{notices:?}");
+    assert!(told("\"amt\": 1 of 2000 cells is no number"), "{notices:?}");
+    assert!(!told("\"income\""), "a comma that only groups is none: {notices:?}");
+    assert_eq!(roles(&mut analyst, "written", "number"), ["amt", "income", "rate"]);
+    assert_eq!(apart(&mut analyst, ("written", "written"), ("twin", "twin")), 0.0);
+    let mut of = |changed: &str| score(&mut analyst, "written", "written", changed);
+    assert_eq!(of(r#"{"amt": "1.250"}"#).to_bits(), of(r#"{"amt": "1250,00"}"#).to_bits());
+    assert_ne!(of(r#"{"amt": "1.250"}"#).to_bits(), of(r#"{"amt": "1,250"}"#).to_bits());
+}
+
 /// F08: NaN, infinities and absurd values, in float8 and numeric, are missing or held at the end,
 /// and disturb no other row.
 #[test]

@@ -14,6 +14,15 @@ const BIG: i64 = 1_000_000;
 const AT_ONCE: Duration = Duration::from_secs(2);
 const MIB: u64 = 1 << 20;
 
+/// The rows of a test: the case's own number where RISKFT_SOAK is set, a part of them otherwise.
+fn rows(part: i64, whole: i64) -> i64 {
+    if std::env::var_os("RISKFT_SOAK").is_some() {
+        whole
+    } else {
+        part
+    }
+}
+
 /// Table `big` of a million rows of numbers, and model `m` on a part of it.
 fn big() -> &'static Database<'static> {
     static DATABASE: OnceLock<Database<'static>> = OnceLock::new();
@@ -130,7 +139,7 @@ fn long_notes_are_fed_in_bounded_memory() {
     let database = Database::new();
     let mut analyst = database.analyst();
     let backend = analyst.pid();
-    let rows = 20_000;
+    let rows = rows(20_000, 400_000);
     let relation = format!(
         "SELECT n % 97 AS a, n % 97 < 30 AS y, n || repeat('' long note'', 400) AS note FROM generate_series(1, {rows}) n"
     );
@@ -304,14 +313,15 @@ fn probes_do_not_score_the_table() {
 #[test]
 fn workers_score_as_the_leader_does() {
     let mut analyst = big().analyst();
-    analyst.run(
+    let rows = rows(200_000, BIG);
+    analyst.run(&format!(
         "SET max_parallel_workers_per_gather = 0;
-         CREATE TABLE fifth AS SELECT * FROM big WHERE id <= 200000;
+         CREATE TABLE fifth AS SELECT * FROM big WHERE id <= {rows};
          CREATE TABLE serial AS SELECT id, risk_score('m', t) AS risk FROM fifth t;
          CREATE TABLE nothing (LIKE fifth); CREATE TABLE one AS SELECT * FROM fifth LIMIT 1;
          SET max_parallel_workers_per_gather = 4; SET force_parallel_mode = on;
-         SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0",
-    );
+         SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0"
+    ));
     let scored = "SELECT id, risk_score('m', t) AS risk FROM fifth t";
     let plan = analyst.values::<String>(&format!("EXPLAIN {scored}")).join("\n");
     assert!(plan.contains("Gather"), "{plan}");
@@ -321,7 +331,7 @@ fn workers_score_as_the_leader_does() {
          WHERE float8send(s.risk) IS DISTINCT FROM float8send(p.risk)",
     );
     assert_eq!(differing, 0);
-    assert_eq!(analyst.value::<i64>("SELECT count(*) FROM parallel"), 200_000);
+    assert_eq!(analyst.value::<i64>("SELECT count(*) FROM parallel"), rows);
 
     let worker =
         refuses(&mut analyst, "SELECT sum(risk_score('unknown', t)) FROM fifth t", "42704");

@@ -22,6 +22,13 @@ pub enum Unit {
     Count,
 }
 
+/// The sign before the fraction; the other one of the two may group digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decimal {
+    Point,
+    Comma,
+}
+
 /// Longest text that is read as a number, bytes.
 const MAX_NUMBER: usize = 64;
 
@@ -67,6 +74,8 @@ const MAGNITUDES: &[(&str, f64)] = &[
     ("bn", 1e9),
     ("B", 1e9),
 ];
+/// Blanks that do not break a line: French and Swiss exports group digits by them.
+const HARD_BLANKS: [char; 2] = ['\u{a0}', '\u{202f}'];
 const CURRENCY_SIGNS: &[char] = &['$', '€', '£', '¥', '₹'];
 const CURRENCY_CODES: &[&str] = &["USD", "EUR", "GBP", "CHF", "JPY", "CAD", "AUD", "INR", "US$"];
 const MISSING_WORDS: &[&str] = &[
@@ -98,17 +107,45 @@ pub fn is_missing_word(text: &str) -> bool {
     text.is_empty() || MISSING_WORDS.iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 
-/// Reads `$60,000.00`, `($1,250.00)`, ` 13.5%`, ` 36 months`, `10+ years`, `1.2M`, `1e5`.
+/// Which sign before the fraction all of a text's numbers need, as far as it shows: `12,5` and
+/// `1.234,56` a comma, `12.5` and `1,234.56` a point; `1,234` and `36 months` do not show it.
+pub fn shown_decimal(text: &str) -> Option<Decimal> {
+    let (point, comma) = (number(text), number_with(text, Decimal::Comma));
+    match (point.is_some(), comma.is_some(), text.rfind('.'), text.rfind(',')) {
+        (true, false, Some(_), _) => Some(Decimal::Point),
+        (false, true, _, Some(_)) => Some(Decimal::Comma),
+        (true, true, Some(dot), Some(comma)) if dot > comma => Some(Decimal::Point),
+        (true, true, Some(_), Some(_)) => Some(Decimal::Comma),
+        _ => None,
+    }
+}
+
+/// [`number_with`] a decimal point.
+pub fn number(text: &str) -> Option<Written> {
+    number_with(text, Decimal::Point)
+}
+
+/// Reads `$60,000.00`, `($1,250.00)`, ` 13.5%`, ` 36 months`, `10+ years`, `1.2M`, `1e5`; with a
+/// decimal comma `60.000,00 €`, `12,5`, `1 250,00`.
 ///
 /// * parentheses, or a minus on either side, negate;
-/// * `1.234,56` and `1.234.567` are read as grouped by dots, a lone comma groups thousands;
+/// * `1.234,56` and `1,234.56` mean the same with either; a lone `1,234` and `1.234` do not;
 /// * a percent sign does not divide: `13.5%` is 13.5, as its column's name says;
 /// * a bound keeps its order: `< 1` is 1 - 1/2 and `> 10` is 10 + 10/2, half the bound away
 ///   (`< 0` is -0.5); `10+`, `<= 1` and `>= 1` are the bound itself.
-pub fn number(text: &str) -> Option<Written> {
-    let mut rest = trim(text);
-    if rest.is_empty() || rest.len() > MAX_NUMBER {
+pub fn number_with(text: &str, decimal: Decimal) -> Option<Written> {
+    let text = trim(text);
+    if text.is_empty() || text.len() > MAX_NUMBER {
         return None;
+    }
+    let mut plain_blanks = Plain::default();
+    let mut rest = text;
+    if text.contains(HARD_BLANKS) {
+        for (index, piece) in text.split(HARD_BLANKS).enumerate() {
+            plain_blanks.extend(if index > 0 { " " } else { "" })?;
+            plain_blanks.extend(piece)?;
+        }
+        rest = plain_blanks.text()?;
     }
     let mut negative = false;
     if let Some(inner) = rest.strip_prefix('(').and_then(|r| r.strip_suffix(')')) {
@@ -120,7 +157,7 @@ pub fn number(text: &str) -> Option<Written> {
     let (money, after) = currency_before(after);
     let (second, after) = if sign { (false, after) } else { self::sign(after) };
     negative ^= sign ^ second;
-    let (magnitude, after) = digits(after)?;
+    let (magnitude, after) = digits(after, decimal)?;
     let suffix = Suffix::read(after)?;
     let value = magnitude * suffix.factor;
     let value = if negative ^ suffix.negative { -value } else { value };
@@ -180,7 +217,7 @@ fn currency_before(text: &str) -> (bool, &str) {
 }
 
 /// The unsigned number at the start, and the rest.
-fn digits(text: &str) -> Option<(f64, &str)> {
+fn digits(text: &str, decimal: Decimal) -> Option<(f64, &str)> {
     let bytes = text.as_bytes();
     let mut end = 0;
     while let Some(byte) = bytes.get(end) {
@@ -192,13 +229,30 @@ fn digits(text: &str) -> Option<(f64, &str)> {
     }
     let (body, mut rest) = text.split_at(end);
     let mut plain = Plain::default();
-    ungroup(body, &mut plain)?;
+    match decimal {
+        Decimal::Point => ungroup(body, &mut plain)?,
+        Decimal::Comma => ungroup(swapped(body).text()?, &mut plain)?,
+    }
     if let Some(exponent) = exponent(rest) {
         plain.extend(&rest[..exponent])?;
         rest = &rest[exponent..];
     }
     let value: f64 = plain.text()?.parse().ok()?;
     value.is_finite().then_some((value, rest))
+}
+
+/// `body`, at most MAX_NUMBER bytes of ASCII, with points for commas and commas for points.
+fn swapped(body: &str) -> Plain {
+    let mut out = Plain::default();
+    for (to, from) in out.bytes.iter_mut().zip(body.bytes()) {
+        *to = match from {
+            b'.' => b',',
+            b',' => b'.',
+            other => other,
+        };
+    }
+    out.length = body.len().min(out.bytes.len());
+    out
 }
 
 /// Exactly three digits and no fourth.
@@ -375,6 +429,41 @@ mod tests {
             ("\u{feff}42\u{a0}", 42.0),
         ] {
             assert_eq!(value(text), Some(wanted), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn decimal_commas() {
+        for (text, wanted) in [
+            ("12,5", Some(12.5)),
+            ("0,75", Some(0.75)),
+            ("1.234", Some(1234.0)),
+            ("1.234,56", Some(1234.56)),
+            ("1,234.56", Some(1234.56)),
+            ("60.000,00 €", Some(60000.0)),
+            ("(€ 1.250,00)", Some(-1250.0)),
+            ("1 234 567,8", Some(1234567.8)),
+            ("1\u{a0}234\u{202f}567,8", Some(1234567.8)),
+            ("13,5%", Some(13.5)),
+            ("60000", Some(60000.0)),
+            ("12.5", None),
+            ("1,2,3", None),
+            ("$12,0x", None),
+        ] {
+            let value = number_with(text, Decimal::Comma).map(|n| n.value);
+            assert_eq!(value, wanted, "{text:?}");
+        }
+        for (text, wanted) in [
+            ("12,5", Some(Decimal::Comma)),
+            ("1.234,56", Some(Decimal::Comma)),
+            ("12.5", Some(Decimal::Point)),
+            ("$1,234.56", Some(Decimal::Point)),
+            ("1,234", None),
+            ("1.234", None),
+            ("36 months", None),
+            ("junk", None),
+        ] {
+            assert_eq!(shown_decimal(text), wanted, "{text:?}");
         }
     }
 

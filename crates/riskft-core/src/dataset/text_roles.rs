@@ -8,7 +8,7 @@
 //! 5. text: names and sentences. Where frequent values cover 10% they are a category as well.
 
 use super::dates;
-use super::parse::{self, Unit};
+use super::parse::{self, Decimal, Unit};
 use super::profile::{frequent, Profile, MAX_LABEL};
 use super::roles::{
     code_prefixes, has_word, integer_identifier, Decision, CODE_DIGITS, IDENTIFIER_WORDS, PARSED,
@@ -35,7 +35,7 @@ pub fn decide(name: &str, profile: &Profile<'_>, values: &Texts<'_>, reference: 
         return digits(name, profile, values, codes);
     }
     if parsed_as_number(values, profile, PARSED, &mut decision)
-        && !mixed_units(values, profile.filled())
+        && !mixed_units(values, profile.filled(), decision.format.decimal())
     {
         return numbers(name, profile, values, decision);
     }
@@ -105,9 +105,10 @@ pub fn parsed_as_number(
 ) -> bool {
     let missing = count(values, parse::is_missing_word);
     let cells = profile.filled() - missing;
+    let decimal = decimal(values);
     let (mut parsed, mut money, mut junk) = (0, 0, None);
     for (text, rows) in values.iter().filter(|v| !parse::is_missing_word(v.0)) {
-        match parse::number(text) {
+        match parse::number_with(text, decimal) {
             Some(number) => {
                 parsed += rows;
                 money += if number.money { *rows } else { 0 };
@@ -118,12 +119,28 @@ pub fn parsed_as_number(
     if parsed == 0 || (parsed as f64) < share * cells as f64 {
         return false;
     }
-    decision.format = TextFormat::Number;
     decision.money = money * 2 > parsed;
     decision.bad_cells = cells - parsed;
-    decision.why = "text that holds numbers".to_owned();
+    (decision.format, decision.why) = match decimal {
+        Decimal::Point => (TextFormat::Number, "text that holds numbers".to_owned()),
+        Decimal::Comma => {
+            let why = "text that holds numbers with a decimal comma";
+            decision.notices.push("numbers are read with a decimal comma".to_owned());
+            (TextFormat::NumberComma, why.to_owned())
+        }
+    };
     decision.notices.extend(junk.map(|junk| bad_cells(cells - parsed, cells, "number", junk)));
     true
+}
+
+/// A comma if more cells show one than show a point: `1.234` is 1234 beside `12,5`.
+fn decimal(values: &Texts<'_>) -> Decimal {
+    let with = |decimal| count(values, |text| parse::shown_decimal(text) == Some(decimal));
+    if with(Decimal::Comma) > with(Decimal::Point) {
+        Decimal::Comma
+    } else {
+        Decimal::Point
+    }
 }
 
 fn bad_cells(bad: usize, cells: usize, what: &str, example: &str) -> String {
@@ -132,9 +149,9 @@ fn bad_cells(bad: usize, cells: usize, what: &str, example: &str) -> String {
     format!("{bad} of {cells} cells {verb} {what} and {count} as missing, such as \"{example}\"")
 }
 
-fn mixed_units(values: &Texts<'_>, filled: usize) -> bool {
-    let with =
-        |unit: Unit| count(values, |text| parse::number(text).is_some_and(|n| n.unit == unit));
+fn mixed_units(values: &Texts<'_>, filled: usize, decimal: Decimal) -> bool {
+    let unit_of = |text: &str| parse::number_with(text, decimal).map(|n| n.unit);
+    let with = |unit: Unit| count(values, |text| unit_of(text) == Some(unit));
     let times = [Unit::Day, Unit::Week, Unit::Month, Unit::Year];
     times.iter().filter(|unit| with(**unit) as f64 > MIXED * filled as f64).count() > 1
 }

@@ -15,6 +15,7 @@ pub use fit::fit;
 use serde::{Deserialize, Serialize};
 
 use crate::cell::ColumnType;
+use crate::dataset::parse::Decimal;
 use crate::options::Role;
 
 /// How a version reads a row. Stored as JSON in the version's artifact.
@@ -48,10 +49,22 @@ pub enum TextFormat {
     Plain,
     /// Money, percent and counted units: '$60,000.00', '($1,250.00)', ' 13.5%', ' 36 months', '10+ years'.
     Number,
+    /// The same with a decimal comma: '60.000,00 €', '12,5'.
+    NumberComma,
     /// Day, month, year in the order that the training values decided.
     DateIso,
     DateMonthFirst,
     DateDayFirst,
+}
+
+impl TextFormat {
+    /// How numbers are read that are written in a column of this format.
+    pub fn decimal(self) -> Decimal {
+        match self {
+            TextFormat::NumberComma => Decimal::Comma,
+            _ => Decimal::Point,
+        }
+    }
 }
 
 /// A number of the network: a piecewise-linear encoding (Gorishniy et al. 2022) whose edges are

@@ -25,7 +25,7 @@ pub fn number(cell: Cell<'_>, column: &EncodedColumn, reference: i32) -> f64 {
         Cell::Text(text) if column.role == Role::Date => {
             days(dates::date(text, column.format, reference))
         }
-        Cell::Text(text) => match parse::number(text) {
+        Cell::Text(text) => match parse::number_with(text, column.format.decimal()) {
             Some(number) => number.value.clamp(-MAX_NUMBER, MAX_NUMBER) + 0.0,
             None if column.role == Role::Flag => {
                 truth(text).map_or(f64::NAN, |v| f64::from(u8::from(v)))
