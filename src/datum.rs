@@ -161,9 +161,12 @@ unsafe fn c_text<'a>(text: *mut std::ffi::c_char) -> &'a str {
     unsafe { valid_text(CStr::from_ptr(text).to_bytes()) }
 }
 
+/// A value as its type prints it.
+///
 /// # Safety
-/// `output` is the output function of the datum's type.
-unsafe fn output_text<'a>(
+/// `output` is the output function of the datum's type; the current memory context outlives the
+/// text.
+pub unsafe fn output_text<'a>(
     datum: Datum,
     output: unsafe fn(pg_sys::FunctionCallInfo) -> Datum,
 ) -> &'a str {

@@ -9,7 +9,7 @@
 //! | `error` | refusals -> SQLSTATE, DETAIL, HINT |
 //! | `spi` | queries on the catalogue, as its owner |
 //! | `catalog` | models, versions, rights |
-//! | `datum` | a PostgreSQL value -> a cell |
+//! | `datum`, `json` | a PostgreSQL value, a jsonb object's value -> a cell |
 //! | `relation` | table, view or SELECT -> typed columns and batches, as the caller |
 //! | `request` | the arguments of riskft_train |
 //! | `train`, `training` | riskft_train; the steps of one training |
@@ -33,6 +33,7 @@ mod error;
 mod evaluate;
 mod feed;
 mod import;
+mod json;
 mod lifecycle;
 mod listener;
 mod lock;

@@ -1,6 +1,5 @@
 //! The arguments of riskft_train, as a CALL gives them and as a queued run keeps them.
 
-use pgrx::datum::JsonB;
 use pgrx::fcinfo::pg_getarg;
 use pgrx::pg_sys::FunctionCallInfo;
 use riskft_core::options::{Method, Options};
@@ -8,6 +7,7 @@ use riskft_core::refusal::{code, Refusal, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog;
+use crate::json;
 use crate::relation::Relation;
 
 /// What is to be trained.
@@ -46,7 +46,7 @@ impl Request {
             let model = required(0, "model")?;
             catalog::check_model_name(&model)?;
             let wait = pg_getarg::<bool>(fcinfo, 9).ok_or_else(|| missing("wait"))?;
-            let options = pg_getarg::<JsonB>(fcinfo, 8).map_or(serde_json::Value::Null, |j| j.0);
+            let options = json::value(fcinfo, 8, "options")?.unwrap_or_default();
             let request = Request {
                 model,
                 relation: required(1, "relation")?,

@@ -5,8 +5,7 @@
 
 use std::rc::Rc;
 
-use pgrx::datum::JsonB;
-use pgrx::fcinfo::{pg_arg_is_null, pg_getarg, pg_getarg_datum_raw};
+use pgrx::fcinfo::{pg_arg_is_null, pg_getarg_datum, pg_getarg_datum_raw};
 use pgrx::htup::{
     heap_tuple_header_get_datum_length, heap_tuple_header_get_type_id, heap_tuple_header_get_typmod,
 };
@@ -15,11 +14,11 @@ use pgrx::{FromDatum, IntoDatum};
 use riskft_core::cell::Cell;
 use riskft_core::gemm::Kernel;
 use riskft_core::refusal::{code, Refusal, Result};
-use serde_json::{Map, Value};
 
 use crate::catalog;
 use crate::datum::Reader;
 use crate::error::or_raise;
+use crate::json::Object;
 use crate::model_cache::{self, SharedScorer};
 use crate::relation::{attribute, attribute_name};
 use crate::settings;
@@ -108,8 +107,8 @@ pub unsafe extern "C-unwind" fn risk_score_json(fcinfo: FunctionCallInfo) -> Dat
     unsafe {
         let site = call_site(fcinfo);
         or_raise(site.resolve(fcinfo));
-        let Some(JsonB(features)) = pg_getarg::<JsonB>(fcinfo, 1) else { return null(fcinfo) };
-        float8(or_raise(score_json(site, &features)))
+        let Some(features) = pg_getarg_datum(fcinfo, 1) else { return null(fcinfo) };
+        float8(or_raise(score_json(site, Object::of(features))))
     }
 }
 
@@ -237,7 +236,7 @@ unsafe fn score_row(site: &mut CallSite, fcinfo: FunctionCallInfo) -> Result<f64
                 })
                 .collect();
         let score = shared.borrow_mut().score(&cells);
-        Ok(score)
+        probability(score)
     }
 }
 
@@ -322,36 +321,28 @@ fn ambiguous_column(name: &str) -> Refusal {
         .hint("Give one of them another name with AS, or pass the alias of one table.")
 }
 
-fn score_json(site: &CallSite, features: &Value) -> Result<f64> {
-    let Value::Object(features) = features else {
-        return Err(Refusal::new(code::INVALID_PARAMETER, "features must be a JSON object")
+fn score_json(site: &CallSite, features: Option<Object<'_>>) -> Result<f64> {
+    let features = features.ok_or_else(|| {
+        Refusal::new(code::INVALID_PARAMETER, "features must be a JSON object")
             .detail("The value is an array or a scalar.")
-            .hint("Pass one object with the model's columns as keys, such as to_jsonb(t)."));
-    };
+            .hint("Pass one object with the model's columns as keys, such as to_jsonb(t).")
+    })?;
     let shared = site.scorer()?;
     let mut scorer = shared.borrow_mut();
     let model = scorer.model_arc();
-    let columns = &model.specification().encoding.columns;
-    let cells =
-        columns.iter().map(|c| json_cell(features, &c.name)).collect::<Result<Vec<Cell<'_>>>>()?;
-    Ok(scorer.score(&cells))
+    let columns = model.specification().encoding.columns.iter();
+    let cells = columns
+        .map(|c| features.cell(&c.name)?.ok_or_else(|| missing_column(&c.name)))
+        .collect::<Result<Vec<Cell<'_>>>>()?;
+    probability(scorer.score(&cells))
 }
 
-fn json_cell<'a>(features: &'a Map<String, Value>, name: &str) -> Result<Cell<'a>> {
-    match features.get(name) {
-        None => Err(missing_column(name)),
-        Some(Value::Null) => Ok(Cell::Null),
-        Some(Value::Bool(v)) => Ok(Cell::Bool(*v)),
-        Some(Value::String(v)) => Ok(Cell::Text(v)),
-        Some(Value::Number(v)) => Ok(match v.as_i64() {
-            Some(integer) => Cell::Int(integer),
-            None => Cell::Float(v.as_f64().unwrap_or(f64::NAN)),
-        }),
-        Some(_) => Err(Refusal::new(
-            code::INVALID_PARAMETER,
-            format!("key \"{name}\" holds no single value"),
-        )
-        .detail(format!("The value of \"{name}\" is an array or an object."))
-        .hint("Pass a string, a number, a boolean or null.")),
+/// Damaged weights can give sums beyond float4, and so no number.
+fn probability(score: f64) -> Result<f64> {
+    if score.is_finite() {
+        return Ok(score);
     }
+    Err(Refusal::new(code::DATA_CORRUPTED, "the model gives no score for a row")
+        .detail("Its weights lead to a value that is not finite.")
+        .hint("Train the model again, or deploy an earlier version."))
 }

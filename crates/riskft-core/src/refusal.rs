@@ -2,6 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Longest message, detail or hint, bytes: what users and files put in is quoted only in part.
+pub const MAX_WORDS: usize = 1200;
+/// Bytes kept of the end of a longer one.
+const END: usize = 100;
+
 /// A refused request, in the words and the code that the user sees.
 ///
 /// `message` is in the PostgreSQL manner (lower case, no full stop); `detail` names the column,
@@ -60,21 +65,49 @@ impl Refusal {
     pub fn new(code: &str, message: impl Into<String>) -> Self {
         Refusal {
             code: code.into(),
-            message: message.into(),
+            message: brief(message.into()),
             detail: String::new(),
             hint: String::new(),
         }
     }
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = detail.into();
+        self.detail = brief(detail.into());
         self
     }
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = hint.into();
+        self.hint = brief(hint.into());
         self
     }
 }
 
+/// A text that is too long, without its middle.
+fn brief(text: String) -> String {
+    if text.len() <= MAX_WORDS {
+        return text;
+    }
+    const BETWEEN: &str = " ... ";
+    let start = text.floor_char_boundary(MAX_WORDS - END - BETWEEN.len());
+    let end = text.ceil_char_boundary(text.len() - END);
+    [&text[..start], BETWEEN, &text[end..]].concat()
+}
+
 pub type Result<T> = std::result::Result<T, Refusal>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_quotes_lose_their_middle() {
+        let refusal = Refusal::new("22023", "é".repeat(5000))
+            .detail(format!("The value is {}.", "x".repeat(1 << 20)))
+            .hint("Use 1.");
+        assert!(refusal.message.len() <= MAX_WORDS && refusal.message.contains("é ... é"));
+        assert!(refusal.detail.len() <= MAX_WORDS && refusal.detail.ends_with("xx."));
+        assert_eq!(refusal.hint, "Use 1.");
+        let whole = "y".repeat(MAX_WORDS);
+        assert_eq!(Refusal::new("22023", whole.clone()).message, whole);
+    }
+}

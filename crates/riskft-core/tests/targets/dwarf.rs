@@ -1,0 +1,144 @@
+//! The smallest model with every kind of part: one number, category, text, member and layer.
+
+use std::sync::{Arc, OnceLock};
+
+use riskft_core::artifact;
+use riskft_core::calibrate::Platt;
+use riskft_core::cell::ColumnType;
+use riskft_core::encode::{
+    CategoryInput, CategorySource, EncodedColumn, Encoding, NumberInput, NumberSource, TextFormat,
+    TextInput, TextSource, MAX_BINS,
+};
+use riskft_core::model::{EncoderReference, Specification};
+use riskft_core::network::{
+    encoder_parts, EncoderShape, FloatLinear, FloatMember, FloatNetwork, FloatTensor, TensorMap,
+    NUMBER_WIDTH,
+};
+use riskft_core::options::Role;
+use riskft_core::quantize;
+use riskft_core::tokenize::{compile, Normaliser};
+
+const WIDTH: usize = 8;
+const HIDDEN: usize = 8;
+pub const TOKENS: [&str; 12] =
+    ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "bank", "new", "##s", "a", "##a", "##b", "é", ","];
+
+pub struct Dwarf {
+    pub vocabulary: Vec<u8>,
+    pub tensors: TensorMap,
+    pub base: Vec<u8>,
+    pub version: Vec<u8>,
+    /// A version without text.
+    pub tabular: Vec<u8>,
+}
+
+pub fn shape() -> EncoderShape {
+    EncoderShape {
+        layers: 1,
+        width: WIDTH,
+        heads: 2,
+        intermediate: WIDTH,
+        vocabulary: TOKENS.len(),
+        positions: 8,
+        position_offset: 0,
+        token_types: 1,
+        norm_epsilon: 1e-12,
+        adapter: 0,
+    }
+}
+
+/// Made once; the same bytes each time.
+pub fn dwarf() -> &'static Dwarf {
+    static DWARF: OnceLock<Dwarf> = OnceLock::new();
+    DWARF.get_or_init(|| {
+        let vocabulary = compile(&TOKENS, Normaliser::UNCASED, 100).unwrap();
+        let tensors = tensors();
+        let base = quantize::base_encoder(&shape(), &tensors, &vocabulary).unwrap();
+        let version = |texts| {
+            let (specification, network) = network(texts, &base);
+            quantize::version(&specification, &network, &TensorMap::new()).unwrap()
+        };
+        Dwarf { version: version(1), tabular: version(0), vocabulary, tensors, base }
+    })
+}
+
+fn values(count: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 37 + 11) % 61) as f32 / 61.0 - 0.5).collect()
+}
+
+fn tensors() -> TensorMap {
+    let shapes = encoder_parts(&shape()).into_iter().flat_map(|part| part.tensors());
+    let tensor = |shape: Vec<usize>| FloatTensor { data: values(shape.iter().product()), shape };
+    shapes.map(|(name, shape)| (name, tensor(shape))).collect()
+}
+
+fn linear(outputs: usize, inputs: usize) -> FloatLinear {
+    FloatLinear { outputs, inputs, weight: values(outputs * inputs), bias: values(outputs) }
+}
+
+fn network(texts: usize, base: &[u8]) -> (Specification, FloatNetwork) {
+    let encoding = encoding(texts);
+    let category = &encoding.categories[0];
+    let codes = [category.codes(), category.dimension()];
+    let member = FloatMember {
+        number_weight: values(MAX_BINS * NUMBER_WIDTH),
+        number_missing: values(NUMBER_WIDTH),
+        number_bias: values(NUMBER_WIDTH),
+        embeddings: vec![FloatTensor { shape: codes.to_vec(), data: values(codes[0] * codes[1]) }],
+        hidden: vec![linear(HIDDEN, NUMBER_WIDTH + codes[1]), linear(HIDDEN, HIDDEN)],
+        output: linear(1, HIDDEN),
+        texts: vec![(values(WIDTH), 0.05); texts],
+    };
+    let reference =
+        EncoderReference { base: "dwarf".into(), digest: artifact::digest(base), shape: shape() };
+    let specification = Specification {
+        format: 1,
+        numerics: 1,
+        encoding,
+        members: 1,
+        hidden: HIDDEN,
+        encoder: (texts > 0).then_some(reference),
+        calibration: Platt { slope: 1.25, intercept: -0.5 },
+        threshold: 0.3,
+        positive_label: "true".into(),
+        negative_label: "false".into(),
+    };
+    (specification, FloatNetwork { members: vec![member] })
+}
+
+fn encoding(texts: usize) -> Encoding {
+    let column = |name: &str, column_type, role| EncodedColumn {
+        name: name.into(),
+        column_type,
+        role,
+        format: TextFormat::Plain,
+    };
+    Encoding {
+        columns: vec![
+            column("n", ColumnType::Float, Role::Number),
+            column("k", ColumnType::Text, Role::Category),
+            column("t", ColumnType::Text, Role::Text),
+        ],
+        numbers: vec![NumberInput {
+            name: "n".into(),
+            source: NumberSource::Value(0),
+            edges: vec![0.0, 1.0, 10.0],
+        }],
+        categories: vec![CategoryInput {
+            name: "k".into(),
+            source: CategorySource::Value(1),
+            values: vec!["CA".into(), "NY".into()],
+        }],
+        texts: vec![
+            TextInput { name: "t".into(), source: TextSource::Column(2), max_tokens: 8 };
+            texts
+        ],
+        reference_date: 20_000,
+    }
+}
+
+/// The dwarf's base encoder as a shared file.
+pub fn base() -> artifact::Storage {
+    static BASE: OnceLock<Arc<Vec<u8>>> = OnceLock::new();
+    BASE.get_or_init(|| Arc::new(dwarf().base.clone())).clone()
+}

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Searches for inputs that a parser of the core does not survive: libFuzzer, on stable Rust.
+#   TARGET   artifact | encoder | base | vocabulary | tokenizer | options | protocol | dataset
+#   MINUTES  how long (10)
+# What is found lies in $CARGO_TARGET_DIR/fuzz/TARGET; fuzz/corpus/TARGET takes a small cover of it.
+. "$(dirname "$0")/common.sh"
+cd "$root/fuzz"
+: "${TARGET:?name the target: make fuzz TARGET=options MINUTES=10}"
+minutes=${MINUTES:-10}
+
+# The coverage passes of LLVM; cargo-fuzz sets the same. Only the target is built with them.
+triple=$(rustc -vV | sed -n 's/^host: //p')
+flags=(-Cpasses=sancov-module)
+for pass in level=4 inline-8bit-counters pc-table trace-compares; do
+    flags+=("-Cllvm-args=-sanitizer-coverage-$pass")
+done
+say "build"
+target=${CARGO_TARGET_DIR:-$root/target}/fuzzing
+CARGO_TARGET_DIR=$target CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; echo "${flags[*]}") \
+    cargo build --quiet --release --locked --target "$triple"
+
+binary=$target/$triple/release/riskft-fuzz
+work=$target/found/$TARGET
+mkdir -p "$work" "$work-faults"
+export RISKFT_FUZZ=$TARGET
+say "fuzz $TARGET for $minutes minutes"
+RISKFT_FUZZ_SEEDS=$work nice -n 19 "$binary" "$work" "corpus/$TARGET" \
+    -artifact_prefix="$work-faults/" -max_total_time=$((minutes * 60)) -max_len=65536 \
+    -timeout=60 -rss_limit_mb=1024 -print_final_stats=1 -verbosity=1
