@@ -22,6 +22,7 @@
 //! | `score` | risk_score, risk_score_json |
 //! | `evaluate` | riskft_evaluate |
 //! | `lifecycle` | riskft_deploy, riskft_rollback, riskft_drop |
+//! | `transfer` | riskft_export_model, riskft_import_model |
 //! | `rights` | riskft_grant, riskft_revoke, riskft_set_owner |
 
 mod base;
@@ -46,6 +47,7 @@ mod settings;
 mod spi;
 mod train;
 mod trainer_process;
+mod transfer;
 mod worker;
 
 pgrx::pg_module_magic!();

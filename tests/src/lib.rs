@@ -20,6 +20,7 @@ mod log;
 pub mod process;
 mod refusal;
 mod session;
+mod standby;
 
 pub use cluster::{program, shared, shared_listening, Cluster};
 pub use database::Database;
