@@ -68,3 +68,13 @@ CREATE FUNCTION riskft_drop(model text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_drop_wrapper';
 COMMENT ON FUNCTION riskft_drop(text) IS
     'Drop a model with all its versions; its runs stay in the ledger';
+
+CREATE FUNCTION riskft_export_model(model text) RETURNS bytea
+    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_export_model_wrapper';
+COMMENT ON FUNCTION riskft_export_model(text) IS
+    'A version of a model of yours as bytes, for riskft_import_model in another database';
+
+CREATE FUNCTION riskft_import_model(model text, bytes bytea) RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_import_model_wrapper';
+COMMENT ON FUNCTION riskft_import_model(text, bytea) IS
+    'Store what riskft_export_model returned as a version of a new model or of one of yours; returns its number';

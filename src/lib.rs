@@ -24,6 +24,7 @@
 //! | `score` | risk_score, risk_score_json |
 //! | `evaluate` | riskft_evaluate |
 //! | `lifecycle` | riskft_deploy, riskft_rollback, riskft_drop |
+//! | `transfer` | riskft_export_model, riskft_import_model |
 //! | `rights` | riskft_grant, riskft_revoke, riskft_set_owner |
 
 mod base;
@@ -52,6 +53,7 @@ mod spi;
 mod train;
 mod trainer_process;
 mod training;
+mod transfer;
 mod worker;
 
 pgrx::pg_module_magic!();

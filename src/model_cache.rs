@@ -201,21 +201,7 @@ fn write(path: &Path, file: &StoredFile) -> std::result::Result<(), Unwritten> {
         .open(&temporary.0)
         .map_err(|e| unwritten(path, &e))?;
     allocate(&out, file.length).map_err(|e| unwritten(path, &e))?;
-    let mut hash = artifact::Digest::default();
-    let mut written = 0u64;
-    for number in 0.. {
-        pgrx::check_for_interrupts!();
-        let Some(chunk) = read_chunk(&file.digest, number)? else { break };
-        hash.update(&chunk);
-        written += chunk.len() as u64;
-        if written > file.length {
-            return Err(damaged(&file.digest).into());
-        }
-        out.write_all(&chunk).map_err(|e| unwritten(path, &e))?;
-    }
-    if written != file.length || hash.finish() != file.digest {
-        return Err(damaged(&file.digest).into());
-    }
+    read(file, |chunk| out.write_all(chunk).map_err(|e| unwritten(path, &e)))?;
     fs::rename(&temporary.0, path).map_err(|e| unwritten(path, &e))?;
     Ok(())
 }
@@ -227,6 +213,29 @@ fn allocate(file: &File, length: u64) -> std::io::Result<()> {
         0 => Ok(()),
         error => Err(std::io::Error::from_raw_os_error(error)),
     }
+}
+
+/// Hands on the stored bytes of a file piece by piece, and checks length and digest at the end.
+pub fn read<E: From<Refusal>>(
+    file: &StoredFile,
+    mut sink: impl FnMut(&[u8]) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let mut hash = artifact::Digest::default();
+    let mut length = 0u64;
+    for number in 0.. {
+        pgrx::check_for_interrupts!();
+        let Some(chunk) = read_chunk(&file.digest, number)? else { break };
+        hash.update(&chunk);
+        length += chunk.len() as u64;
+        if length > file.length {
+            return Err(damaged(&file.digest).into());
+        }
+        sink(&chunk)?;
+    }
+    if length != file.length || hash.finish() != file.digest {
+        return Err(damaged(&file.digest).into());
+    }
+    Ok(())
 }
 
 fn read_chunk(digest: &str, number: i32) -> Result<Option<Vec<u8>>> {

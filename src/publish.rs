@@ -34,7 +34,7 @@ pub fn publish(
 ) -> Result<(Published, String)> {
     verify(blobs)?;
     let role = catalog::current_role();
-    let (published, owner) = spi::as_owner(|| store(run, job, result, blobs, &role))?;
+    let (published, owner) = spi::as_owner(|| store(run, &job.model, result, blobs, &role))?;
     // The row is locked now: a model that another role made meanwhile is refused, or one whose
     // grant was taken back, and the statement's end takes the rows back.
     // What others have committed since the statement began counts.
@@ -76,21 +76,23 @@ struct ModelRow {
     version: i32,
 }
 
-fn store(
+/// Stores a version, whose run has its row and whose files were verified, with the rights of the
+/// catalogue's owner. Also returns the model's owner: `role`, where the model is new.
+pub fn store<B: AsRef<[u8]>>(
     run: i64,
-    job: &JobHeader,
+    model: &str,
     result: &TrainingResult,
-    blobs: &[Blob],
+    blobs: &[(BlobHeader, B)],
     role: &str,
 ) -> Result<(Published, String)> {
     // The files before the model, as riskft_drop locks them. The lock keeps it from taking a shared
     // encoder away meanwhile.
     spi::execute("LOCK TABLE riskft.blob IN SHARE ROW EXCLUSIVE MODE", &[])?;
-    let model = next_version(&job.model, role)?;
+    let model = next_version(model, role)?;
     for (header, bytes) in blobs {
-        store_blob(header, bytes)?;
+        store_blob(header, bytes.as_ref())?;
     }
-    store_version(&model, run, result, blobs)?;
+    store_version(&model, run, result)?;
     store_metrics(&model, result)?;
     store_features(&model, result)?;
     Ok((Published { version: model.version, run }, model.owner))
@@ -147,13 +149,10 @@ fn json(value: &impl serde::Serialize) -> Result<String> {
         .map_err(|e| Refusal::new(code::PROTOCOL_VIOLATION, format!("cannot write JSON: {e}")))
 }
 
-fn store_version(
-    model: &ModelRow,
-    run: i64,
-    result: &TrainingResult,
-    blobs: &[Blob],
-) -> Result<()> {
-    let digest = |kind| find(blobs, kind).map(|(header, _)| header.digest.as_str());
+fn store_version(model: &ModelRow, run: i64, result: &TrainingResult) -> Result<()> {
+    let digest = |kind| {
+        result.blobs.iter().find(|header| header.kind == kind).map(|header| header.digest.as_str())
+    };
     spi::execute(
         "INSERT INTO riskft.version (model_id, version, run_id, positive_label, negative_label,
                  threshold, version_digest, encoder_digest, training_digest, gate)

@@ -21,7 +21,7 @@ const PREFIX: &str = "riskft-test-";
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(20);
 /// Of a server that listens on no port: it only names the socket.
-const SOCKET_PORT: u16 = 5432;
+pub(crate) const SOCKET_PORT: u16 = 5432;
 
 /// A running server. Dropping it stops the server, removes its folder and, unless the test
 /// already fails, checks its log for crashes and internal errors.
@@ -55,6 +55,15 @@ impl Cluster {
     }
 
     fn start_at(port: u16, settings: &[(&str, &str)]) -> Self {
+        let cluster = Cluster::prepare(port, settings);
+        cluster.initialise();
+        cluster.launch();
+        cluster.superuser().batch_execute("CREATE ROLE analyst LOGIN").expect("create the analyst");
+        cluster
+    }
+
+    /// A cluster's folder, without data and server.
+    pub(crate) fn prepare(port: u16, settings: &[(&str, &str)]) -> Self {
         sweep();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -64,17 +73,13 @@ impl Cluster {
             chown(&folder, Some(user), Some(group)).expect("hand the folder to the server's user");
         }
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let cluster = Cluster {
+        Cluster {
             log: ServerLog::new(folder.join("log")),
             folder,
             port,
             settings: settings.iter().map(own).collect(),
             server: Mutex::new(None),
-        };
-        cluster.initialise();
-        cluster.launch();
-        cluster.superuser().batch_execute("CREATE ROLE analyst LOGIN").expect("create the analyst");
-        cluster
+        }
     }
 
     /// A session of the superuser in database `postgres`.
@@ -129,7 +134,19 @@ impl Cluster {
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn launch(&self) {
+    /// A client program of the server's own (psql, pg_dump), told where the server is.
+    pub fn client(&self, program: &str) -> Command {
+        let mut command = Command::new(self::program(program));
+        command
+            .env_clear()
+            .env("LC_ALL", "C.UTF-8")
+            .env("PGHOST", &self.folder)
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", "postgres");
+        command
+    }
+
+    pub(crate) fn launch(&self) {
         let log = File::options()
             .create(true)
             .append(true)
@@ -193,12 +210,13 @@ impl Cluster {
         verdict
     }
 
-    fn data(&self) -> PathBuf {
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
 
     /// A server program, to be run as the server's user.
-    fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self::program(program));
         command.current_dir("/").env_clear().env("LC_ALL", "C.UTF-8").env("PATH", "/usr/bin:/bin");
         if let Some((user, group)) = server_user() {

@@ -1,7 +1,9 @@
 //! The data sets of the tests.
 
+use std::fs;
 use std::io::{self, BufReader};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::database::Database;
@@ -58,6 +60,51 @@ pub fn small_model() -> (Database<'static>, Session) {
     analyst.run(&small_training("m", "loans", ""));
     analyst.notices();
     (database, analyst)
+}
+
+/// Table `notes` of the analyst, whose column `note` is text, and the analyst's model `t` on it,
+/// trained on a tiny random encoder that a superuser imports as base model of the returned name.
+pub fn small_text_model(database: &Database) -> String {
+    let base = format!("tiny.{}", database.name());
+    database.superuser().run(&format!(
+        "SELECT riskft_import_base('{base}', '{}')",
+        tiny_base(database, &base).display()
+    ));
+    database.analyst().run(&format!(
+        "CREATE TABLE notes AS SELECT i AS note_id, (i * 7919 % 1000)::float8 AS amount,
+             (ARRAY['new york', 'a loan', 'of the bank', 'for a shop'])[1 + i % 4] || ' ' || i % 97 AS note,
+             i * 7919 % 1000 + i * 10473 % 700 > 800 AS defaulted
+         FROM generate_series(1, 300) i;
+         ANALYZE notes;
+         {}",
+        small_text_training("t", &base)
+    ));
+    base
+}
+
+/// The call of a training on the notes of [`small_text_model`] that keeps its text in any case.
+pub fn small_text_training(model: &str, base: &str) -> String {
+    format!(
+        "CALL riskft_train('{model}', 'notes', 'defaulted', exclude => '{{note_id}}', base => '{base}',
+             options => '{{\"roles\": {{\"note\": \"text\"}}, \"keep_text\": \"always\", \"epochs\": 1,
+             \"layers\": 1, \"rank\": 4, \"head_epochs\": 2, \"hidden\": 16, \"members\": 1,
+             \"gate\": {{\"auc_loss\": 1, \"change_q999\": 1, \"change_max\": 1, \"flips\": 1}}}}')"
+    )
+}
+
+/// A copy of the core's tiny encoder where the server's user can read it.
+fn tiny_base(database: &Database, name: &str) -> PathBuf {
+    let to = database.cluster().socket_folder().join(name);
+    let from =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/riskft-core/golden/tiny_finbert");
+    fs::create_dir(&to).expect("create the base model's folder");
+    fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).expect("open the folder");
+    for file in ["config.json", "model.safetensors", "tokenizer_config.json", "vocab.txt"] {
+        fs::copy(from.join(file), to.join(file)).expect("copy the base model");
+        let mode = fs::Permissions::from_mode(0o644);
+        fs::set_permissions(to.join(file), mode).expect("open the file");
+    }
+    to
 }
 
 fn load(database: &Database, table: &str, definition: &str, file: &str, key: &str, rows: usize) {

@@ -16,11 +16,13 @@
 //! | [`network`] | the float network as trained, the int8 network as scored |
 //! | [`quantize`] | float -> int8, per output channel |
 //! | [`artifact`] | the model file: safetensors with a JSON specification |
+//! | [`bundle`] | a version as one string of bytes, on its way to another database |
 //! | [`model`] | a loaded version: cells -> probability |
 //! | [`metrics`], [`calibrate`] | figures of a model, and Platt's calibration |
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod artifact;
+pub mod bundle;
 pub mod calibrate;
 pub mod cell;
 pub mod dataset;

@@ -1,0 +1,274 @@
+//! An exported version: read back whole, and refused in every damaged or dishonest form.
+
+mod engine;
+
+use engine::version::{network, tiny, Tiny, TEXTS};
+use engine::Random;
+use riskft_core::artifact;
+use riskft_core::bundle::{Bundle, Manifest, FORMAT, MAGIC, MAX_MANIFEST};
+use riskft_core::metrics::Metric;
+use riskft_core::network::TensorMap;
+use riskft_core::options::{Method, Role};
+use riskft_core::protocol::{BlobHeader, BlobKind, FeatureReport, GateReport, PartMetric};
+use riskft_core::quantize;
+use serde_json::{json, Value};
+
+const MOST: u64 = 1 << 30;
+
+/// A version over the tiny encoder, or one without text.
+struct Export {
+    manifest: Manifest,
+    files: Vec<Vec<u8>>,
+}
+
+impl Export {
+    fn new(tiny: &Tiny, texts: usize) -> Self {
+        let (specification, float) = network(tiny, texts, tiny.shape.clone());
+        let version = quantize::version(&specification, &float, &TensorMap::new()).unwrap();
+        let training = artifact::write(BlobKind::Training, "{}", &Default::default());
+        let mut export = Export {
+            manifest: Manifest {
+                model: "m".into(),
+                version: 3,
+                method: Method::Lora,
+                base: Some("tiny".into()),
+                relation: "SELECT 'é' FROM loans".into(),
+                target: "defaulted".into(),
+                options: json!({"seed": 7, "share": 0.1}),
+                ledger: json!({"rows": 12, "phases": [["load", 0.25]]}),
+                positive_label: "true".into(),
+                negative_label: "false".into(),
+                threshold: 0.3,
+                gate: GateReport { rows: 9, change_max: 0.1 + 0.2, ..GateReport::default() },
+                metrics: vec![
+                    figure("test", "auc", Some(0.700_000_000_000_000_1)),
+                    figure("test", "ks", None),
+                ],
+                features: vec![FeatureReport {
+                    column_name: "a \"b\"".into(),
+                    role: Role::Number,
+                    why: "numbers".into(),
+                    missing_share: 1.0 / 3.0,
+                    distinct_values: u64::MAX,
+                    alone_auc: Some(0.61),
+                }],
+                files: Vec::new(),
+            },
+            files: Vec::new(),
+        };
+        export.add(BlobKind::Version, version);
+        if texts > 0 {
+            export.add(BlobKind::Encoder, tiny.base.to_vec());
+        }
+        export.add(BlobKind::Training, training);
+        export
+    }
+
+    fn add(&mut self, kind: BlobKind, file: Vec<u8>) {
+        let header =
+            BlobHeader { kind, digest: artifact::digest(&file), length: file.len() as u64 };
+        self.manifest.files.push(header);
+        self.files.push(file);
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.manifest.head().unwrap();
+        self.files.iter().for_each(|file| bytes.extend_from_slice(file));
+        bytes
+    }
+}
+
+fn figure(part: &str, metric: &str, value: Option<f64>) -> PartMetric {
+    let metric = Metric { metric: metric.into(), value, ci_low: None, ci_high: value };
+    PartMetric { part: part.into(), metric }
+}
+
+/// SQLSTATE of the refusal; of a whole reading, for the files alone may give it away.
+fn code(bytes: &[u8]) -> Option<String> {
+    let whole = Bundle::open(bytes, MOST).and_then(|bundle| bundle.model().map(|_| ()));
+    whole.err().map(|refusal| refusal.code)
+}
+
+#[test]
+fn a_bundle_is_read_as_it_was_written() {
+    let tiny = tiny();
+    for texts in [0, TEXTS] {
+        let export = Export::new(&tiny, texts);
+        let bytes = export.bytes();
+        let bundle = Bundle::open(&bytes, MOST).unwrap();
+        assert_eq!(bundle.manifest, export.manifest);
+        assert_eq!(bundle.files, export.files);
+        let model = bundle.model().unwrap();
+        assert_eq!(model.encoder().is_some(), texts > 0);
+        assert_eq!(bundle.manifest.head().unwrap(), export.manifest.head().unwrap());
+    }
+}
+
+#[test]
+fn every_truncation_and_every_flipped_bit_is_refused() {
+    let bytes = Export::new(&tiny(), 0).bytes();
+    let manifest = bytes.len() - Export::new(&tiny(), 0).files.concat().len();
+    let every = (0..manifest + 64).chain((manifest + 64..bytes.len()).step_by(997));
+    for length in every {
+        let code = code(&bytes[..length]);
+        let wanted = if length < MAGIC.len() { "22023" } else { "XX001" };
+        assert_eq!(code.as_deref(), Some(wanted), "cut to {length} bytes");
+    }
+    let mut random = Random(5);
+    let mut damaged = bytes.clone();
+    for number in 0..2_000 {
+        let place = if number < manifest { number } else { random.below(bytes.len()) };
+        let bit = 1 << random.below(8);
+        damaged[place] ^= bit;
+        let wanted: &[&str] = match place {
+            0..16 => &["22023"],
+            16..20 => &["0A000", "XX001"],
+            _ => &["XX001"],
+        };
+        let code = code(&damaged);
+        assert!(code.as_deref().is_some_and(|code| wanted.contains(&code)), "{place}: {code:?}");
+        damaged[place] ^= bit;
+    }
+    assert_eq!(code(&bytes), None);
+}
+
+/// The digests fit, but what is there is not what an export writes.
+#[test]
+fn a_dishonest_bundle_is_refused() {
+    let tiny = tiny();
+    let changed = |texts: usize, change: &dyn Fn(&mut Export)| {
+        let mut export = Export::new(&tiny, texts);
+        change(&mut export);
+        code(&export.bytes())
+    };
+    let damaged = Some("XX001".to_owned());
+    assert_eq!(changed(TEXTS, &|_| ()), None);
+    let lies: [(&str, &dyn Fn(&mut Export)); 17] = [
+        ("no version", &|e| {
+            e.manifest.files.remove(0);
+            e.files.remove(0);
+        }),
+        ("no file at all", &|e| {
+            e.manifest.files.clear();
+            e.files.clear();
+        }),
+        ("two versions", &|e| e.add(BlobKind::Version, e.files[0].clone())),
+        ("a version as encoder", &|e| e.manifest.files[1].kind = BlobKind::Training),
+        ("files exchanged", &|e| {
+            e.manifest.files[0].kind = BlobKind::Encoder;
+            e.manifest.files[1].kind = BlobKind::Version;
+        }),
+        ("no encoder", &|e| {
+            e.manifest.files.remove(1);
+            e.files.remove(1);
+        }),
+        ("a pickle as training file", &|e| {
+            e.manifest.files.pop();
+            e.files.pop();
+            e.add(BlobKind::Training, b"\x80\x04pickle".to_vec());
+        }),
+        ("a version as training file", &|e| {
+            e.manifest.files.pop();
+            e.files.pop();
+            e.add(BlobKind::Training, e.files[0].clone());
+        }),
+        ("the longest length", &|e| e.manifest.files[2].length = MOST),
+        ("a shorter length", &|e| e.manifest.files[2].length -= 1),
+        ("bytes after the end", &|e| e.files.push(vec![0])),
+        ("another label", &|e| e.manifest.positive_label = "yes".into()),
+        ("another threshold", &|e| e.manifest.threshold = 0.31),
+        ("a threshold above one", &|e| e.manifest.threshold = 1.5),
+        ("a figure twice", &|e| e.manifest.metrics.push(figure("test", "auc", None))),
+        ("a zero byte", &|e| e.manifest.relation = "a\0b".into()),
+        ("a zero byte within", &|e| e.manifest.options = json!({"a": [{"\0": 1}]})),
+    ];
+    for (lie, change) in lies {
+        assert_eq!(changed(TEXTS, change), damaged, "{lie}");
+    }
+    assert_eq!(changed(0, &|e| e.add(BlobKind::Encoder, tiny.base.to_vec())), damaged);
+}
+
+#[test]
+fn an_encoder_of_another_version_is_refused() {
+    let tiny = tiny();
+    // Another encoder of the same shape: its digest is not the one that the version names.
+    let mut tensors = tiny.tensors.clone();
+    tensors.values_mut().next().unwrap().data[0] += 1.0;
+    let other = quantize::base_encoder(&tiny.shape, &tensors, &engine::tiny_vocabulary()).unwrap();
+    assert_ne!(other, *tiny.base);
+    let mut export = Export::new(&tiny, TEXTS);
+    export.manifest.files.truncate(1);
+    export.files.truncate(1);
+    export.add(BlobKind::Encoder, other);
+    assert_eq!(code(&export.bytes()).as_deref(), Some("XX001"));
+}
+
+#[test]
+fn lengths_are_bounded_before_memory_is_taken() {
+    let export = Export::new(&tiny(), 0);
+    let mut bytes = export.bytes();
+    for length in [MAX_MANIFEST as u32 + 1, u32::MAX] {
+        bytes[20..24].copy_from_slice(&length.to_le_bytes());
+        assert_eq!(code(&bytes).as_deref(), Some("XX001"), "{length}");
+    }
+    for length in [u64::MAX, MOST + 1] {
+        let mut export = Export::new(&tiny(), 0);
+        export.manifest.files[1].length = length;
+        assert_eq!(code(&export.bytes()).as_deref(), Some("54000"), "{length}");
+    }
+    let longest = export.files.iter().map(Vec::len).max().unwrap() as u64;
+    assert!(Bundle::open(&export.bytes(), longest).is_ok());
+    assert!(Bundle::open(&export.bytes(), longest - 1).is_err_and(|r| r.code == "54000"));
+    let mut export = export;
+    export.manifest.relation = "x".repeat(MAX_MANIFEST);
+    assert!(export.manifest.head().is_err_and(|refusal| refusal.code == "54000"));
+}
+
+#[test]
+fn other_files_and_later_formats_are_told_apart() {
+    let export = Export::new(&tiny(), 0);
+    let mut bytes = export.bytes();
+    for format in [FORMAT + 1, u32::MAX] {
+        bytes[16..20].copy_from_slice(&format.to_le_bytes());
+        assert_eq!(code(&bytes).as_deref(), Some("0A000"), "{format}");
+    }
+    let foreign: [&[u8]; 7] = [
+        b"",
+        b"\x80\x04pickle",
+        b"PK\x03\x04",
+        b"\x7fELF",
+        b"riskft-model\n\x1a\n",
+        b"PGDMP",
+        &export.files[0],
+    ];
+    for bytes in foreign {
+        assert_eq!(code(bytes).as_deref(), Some("22023"), "{:?}", &bytes[..bytes.len().min(12)]);
+    }
+}
+
+/// A later riskft may add to the manifest; what this one does not know is left out.
+#[test]
+fn unknown_facts_are_passed_over_and_missing_ones_refused() {
+    let export = Export::new(&tiny(), 0);
+    let described = |change: &dyn Fn(&mut serde_json::Map<String, Value>)| {
+        let mut manifest = serde_json::to_value(&export.manifest).unwrap();
+        change(manifest.as_object_mut().unwrap());
+        let json = serde_json::to_vec(&manifest).unwrap();
+        let mut bytes = export.bytes()[..20].to_vec();
+        bytes.extend_from_slice(&(json.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&sha256(&json));
+        bytes.extend_from_slice(&json);
+        bytes.extend_from_slice(&export.files.concat());
+        code(&bytes)
+    };
+    assert_eq!(described(&|m| drop(m.insert("tested_by".into(), json!({"name": "x"})))), None);
+    for fact in ["positive_label", "files", "method", "gate"] {
+        assert_eq!(described(&|m| drop(m.remove(fact))).as_deref(), Some("XX001"), "{fact}");
+    }
+}
+
+/// The bytes of a digest, out of its digits.
+fn sha256(bytes: &[u8]) -> Vec<u8> {
+    let digits = artifact::digest(bytes);
+    (0..32).map(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).unwrap()).collect()
+}

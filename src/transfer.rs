@@ -1,0 +1,260 @@
+//! riskft_export_model and riskft_import_model: a version as bytes, between databases.
+//!
+//! What goes along is the version: its files, labels, figures, features, and how it was trained.
+//! What belongs to a database stays: owner, privileges, deployments, costs.
+
+use pgrx::{pg_extern, pg_sys};
+use riskft_core::bundle::{Bundle, Manifest};
+use riskft_core::metrics::Metric;
+use riskft_core::options::{Method, Role};
+use riskft_core::protocol::{
+    BlobHeader, BlobKind, FeatureReport, Ledger, PartMetric, TrainingResult,
+};
+use riskft_core::refusal::{code, Refusal, Result};
+use serde_json::Value;
+
+use crate::catalog::{self, ModelName, StoredFile, VersionFiles};
+use crate::error::or_raise;
+use crate::lifecycle::{given, owner_of};
+use crate::model_cache;
+use crate::publish;
+use crate::run;
+use crate::settings;
+use crate::spi::{self, Param, Row};
+
+/// Most bytes that a bytea can hold: the server's largest allocation without the length word.
+const MAX_BYTES: u64 = 0x3fff_ffff - 4;
+
+#[pg_extern(sql = false)]
+fn riskft_export_model(model: Option<&str>) -> Vec<u8> {
+    or_raise(given("model", model).and_then(export))
+}
+
+#[pg_extern(sql = false)]
+fn riskft_import_model(model: Option<&str>, bytes: Option<&[u8]>) -> i32 {
+    // SAFETY: raises 25006 in a read-only transaction.
+    unsafe { pg_sys::PreventCommandIfReadOnly(c"riskft_import_model()".as_ptr()) };
+    let version = given("model", model).and_then(|model| import(model, given("bytes", bytes)?));
+    let (version, verdict) = or_raise(version);
+    pgrx::notice!("{verdict}");
+    version
+}
+
+fn export(text: &str) -> Result<Vec<u8>> {
+    let name = ModelName::parse(text)?.name;
+    catalog::require_owner(name, &owner_of(name)?)?;
+    let files = catalog::scorable(text)?;
+    let manifest = spi::as_owner(|| describe(name, &files))?;
+    let mut bytes = manifest.head()?;
+    let length = manifest.files.iter().fold(bytes.len() as u64, |sum, file| sum + file.length);
+    if length > MAX_BYTES {
+        return Err(Refusal::new(code::LIMIT_EXCEEDED, "model is too large to export")
+            .detail(format!("It takes {length} bytes, a bytea holds {MAX_BYTES}."))
+            .hint("Move the database with pg_dump, or train the model again there."));
+    }
+    bytes.try_reserve_exact(length as usize - bytes.len()).map_err(|_| {
+        Refusal::new(code::OUT_OF_MEMORY, "out of memory")
+            .detail(format!("The exported model takes {length} bytes."))
+            .hint("Export it when the server has more free memory.")
+    })?;
+    for (_, file) in of_kinds(&files) {
+        model_cache::read(file, |piece| {
+            bytes.extend_from_slice(piece);
+            Ok::<(), Refusal>(())
+        })?;
+    }
+    Ok(bytes)
+}
+
+/// The files that a version has.
+fn of_kinds(files: &VersionFiles) -> impl Iterator<Item = (BlobKind, &StoredFile)> {
+    let version = std::iter::once((BlobKind::Version, &files.version_file));
+    let encoder = files.encoder_file.iter().map(|file| (BlobKind::Encoder, file));
+    version.chain(encoder).chain(files.training_file.iter().map(|file| (BlobKind::Training, file)))
+}
+
+fn describe(model: &str, files: &VersionFiles) -> Result<Manifest> {
+    let rows = spi::query(
+        "SELECT r.method, r.base, r.relation, r.target, r.options::text,
+                coalesce(r.ledger -> 'imported' -> 'ledger', r.ledger)::text,
+                v.positive_label, v.negative_label, v.threshold, v.gate::text
+         FROM riskft.version v
+         JOIN riskft.model m USING (model_id)
+         JOIN riskft.run r USING (run_id)
+         WHERE m.name = $1 AND v.version = $2",
+        &[Param::Text(model), Param::Int4(files.version)],
+        true,
+        |row| {
+            let text = |column| row.get::<String>(column).unwrap_or_default();
+            Ok(Manifest {
+                model: model.to_owned(),
+                version: files.version,
+                method: Method::parse(&text(1))?,
+                base: row.get(2),
+                relation: text(3),
+                target: text(4),
+                options: stored("options", &text(5))?,
+                ledger: stored("ledger", &text(6))?,
+                positive_label: text(7),
+                negative_label: text(8),
+                threshold: row.get(9).unwrap_or_default(),
+                gate: stored("gate", &text(10))?,
+                metrics: Vec::new(),
+                features: Vec::new(),
+                files: of_kinds(files).map(|(kind, file)| header(kind, file)).collect(),
+            })
+        },
+    )?;
+    let mut manifest =
+        rows.into_iter().next().unwrap_or_else(|| Err(catalog::unknown_model(model)))?;
+    manifest.metrics = metrics(model, files.version)?;
+    manifest.features = features(model, files.version)?;
+    Ok(manifest)
+}
+
+fn header(kind: BlobKind, file: &StoredFile) -> BlobHeader {
+    BlobHeader { kind, digest: file.digest.clone(), length: file.length }
+}
+
+fn metrics(model: &str, version: i32) -> Result<Vec<PartMetric>> {
+    facts(
+        "SELECT t.part, t.metric, t.value, t.ci_low, t.ci_high
+         FROM riskft.metric t JOIN riskft.model m USING (model_id)
+         WHERE m.name = $1 AND t.version = $2
+         ORDER BY t.part COLLATE \"C\", t.metric COLLATE \"C\"",
+        model,
+        version,
+        |row| {
+            Ok(PartMetric {
+                part: row.get(1).unwrap_or_default(),
+                metric: Metric {
+                    metric: row.get(2).unwrap_or_default(),
+                    value: row.get(3),
+                    ci_low: row.get(4),
+                    ci_high: row.get(5),
+                },
+            })
+        },
+    )
+}
+
+fn features(model: &str, version: i32) -> Result<Vec<FeatureReport>> {
+    facts(
+        "SELECT f.column_name, f.role, f.why, f.missing_share, f.distinct_values, f.alone_auc
+         FROM riskft.feature f JOIN riskft.model m USING (model_id)
+         WHERE m.name = $1 AND f.version = $2 ORDER BY f.ordinal",
+        model,
+        version,
+        |row| {
+            Ok(FeatureReport {
+                column_name: row.get(1).unwrap_or_default(),
+                role: role(row.get(2).unwrap_or_default())?,
+                why: row.get(3).unwrap_or_default(),
+                missing_share: row.get(4).unwrap_or_default(),
+                distinct_values: row.get::<i64>(5).unwrap_or_default().try_into().unwrap_or(0),
+                alone_auc: row.get(6),
+            })
+        },
+    )
+}
+
+fn facts<T>(
+    sql: &str,
+    model: &str,
+    version: i32,
+    map: impl FnMut(&Row) -> Result<T>,
+) -> Result<Vec<T>> {
+    let rows = spi::query(sql, &[Param::Text(model), Param::Int4(version)], true, map)?;
+    rows.into_iter().collect()
+}
+
+fn role(name: String) -> Result<Role> {
+    serde_json::from_value(Value::String(name)).map_err(|e| unreadable("riskft.feature", &e))
+}
+
+fn stored<T: serde::de::DeserializeOwned>(what: &str, json: &str) -> Result<T> {
+    serde_json::from_str(json).map_err(|e| unreadable(what, &e))
+}
+
+fn unreadable(what: &str, error: &serde_json::Error) -> Refusal {
+    Refusal::new(code::DATA_CORRUPTED, "stored version cannot be read")
+        .detail(format!("In its {what}: {error}."))
+        .hint("Restore schema riskft from a backup.")
+}
+
+/// Verifies all of it, then stores it; the new version's number, and what became of it in words.
+fn import(name: &str, bytes: &[u8]) -> Result<(i32, String)> {
+    catalog::check_model_name(name)?;
+    if let Some(owner) = catalog::model_owner(name)? {
+        catalog::require_owner(name, &owner)?;
+    }
+    let bundle = Bundle::open(bytes, settings::bytes(&settings::MAX_MODEL_SIZE) as u64)?;
+    bundle.model()?;
+    let manifest = &bundle.manifest;
+    let files: Vec<(BlobHeader, &[u8])> =
+        manifest.files.iter().cloned().zip(bundle.files.iter().copied()).collect();
+    let role = catalog::current_role();
+    let run = run::next_id()?;
+    let (published, owner) = spi::as_owner(|| {
+        store_run(run, name, manifest, &role)?;
+        publish::store(run, name, &result(manifest), &files, &role)
+    })?;
+    // The model's row is locked now: one that another role made meanwhile is refused, and the
+    // statement's end takes the rows back.
+    catalog::require_owner(name, &owner)?;
+    let version = published.version;
+    pgrx::log!("riskft run {run}: version {version} of model \"{name}\" is imported");
+    if version > 1 {
+        return Ok((
+            version,
+            format!(
+                "version {version} of model \"{name}\" is stored but not deployed: it is imported"
+            ),
+        ));
+    }
+    publish::switch(name, version)?;
+    Ok((version, format!("version {version} of model \"{name}\" is deployed: it is the first")))
+}
+
+/// What the training returned, but what it cost: nothing of that was spent here.
+fn result(manifest: &Manifest) -> TrainingResult {
+    TrainingResult {
+        positive_label: manifest.positive_label.clone(),
+        negative_label: manifest.negative_label.clone(),
+        threshold: manifest.threshold,
+        features: manifest.features.clone(),
+        metrics: manifest.metrics.clone(),
+        gate: manifest.gate.clone(),
+        ledger: Ledger::default(),
+        incumbent: None,
+        blobs: manifest.files.clone(),
+    }
+}
+
+/// The run of an import: method, relation and options as trained, and a ledger that says that the
+/// training took place elsewhere. The views show no rows, seconds and costs of it.
+fn store_run(run: i64, name: &str, manifest: &Manifest, role: &str) -> Result<()> {
+    let ledger = serde_json::json!({ "imported": {
+        "model": manifest.model, "version": manifest.version, "ledger": manifest.ledger
+    } });
+    let notice =
+        format!("imported from version {} of model \"{}\"", manifest.version, manifest.model);
+    spi::execute(
+        "INSERT INTO riskft.run (run_id, model_name, owner, state, relation, target, method, base,
+                 options, started_at, ended_at, notices, ledger)
+         VALUES ($1, $2, $3::name, 'done', $4, $5, $6, $7, $8::jsonb, clock_timestamp(),
+                 clock_timestamp(), ARRAY[$9], $10::jsonb)",
+        &[
+            Param::Int8(run),
+            Param::Text(name),
+            Param::Text(role),
+            Param::Text(&manifest.relation),
+            Param::Text(&manifest.target),
+            Param::Text(manifest.method.name()),
+            Param::OptionalText(manifest.base.as_deref()),
+            Param::Text(&manifest.options.to_string()),
+            Param::Text(&notice),
+            Param::Text(&ledger.to_string()),
+        ],
+    )
+}
