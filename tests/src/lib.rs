@@ -21,6 +21,7 @@ mod log;
 pub mod process;
 mod refusal;
 mod session;
+pub mod twin;
 
 pub use base_folder::BaseFolder;
 pub use cluster::{program, shared, shared_listening, Cluster};
