@@ -232,3 +232,47 @@ fn two_digit_years_are_not_in_the_future() {
     let (far, past) = (of("2066-07-01"), of("1966-07-01"));
     assert!(far - past > 0.1, "a maturity of 2066 is not read as 1966: {far} and {past}");
 }
+
+/// F18 and F20: each way to write a date gives the scores of the date-typed twin.
+#[test]
+fn written_dates_are_dates() {
+    let (_database, mut analyst) = database();
+    analyst.run(
+        "CREATE TABLE twin AS SELECT n, date '2010-01-01' + n AS day,
+             date '1950-01-01' + floor(u(30, n) * 25000)::int AS opened,
+             u(31, n) < 0.1 + 0.6 * (u(30, n) < 0.4)::int AS y FROM generate_series(1, 1000) n;
+         CREATE TABLE months AS SELECT n, day, date_trunc('month', opened)::date AS opened, y FROM twin",
+    );
+    train(&mut analyst, "twin", "twin", TIMED);
+    train(&mut analyst, "months", "months", TIMED);
+    for (number, (twin, format)) in [
+        ("twin", "YYYY-MM-DD"),
+        ("twin", "YYYY/MM/DD"),
+        ("twin", "MM/DD/YYYY"),
+        ("twin", "MM/DD/YY"),
+        ("twin", "DD/MM/YYYY"),
+        ("twin", "DD.MM.YYYY"),
+        ("twin", "FMDD.FMMM.YY"),
+        ("twin", "DD-MON-YY"),
+        ("twin", "Mon FMDD, YYYY"),
+        ("twin", "FMMonth FMDD, YYYY"),
+        ("twin", "\" \"YYYY-MM-DD\"T00:00:00Z \""),
+        ("twin", "YYYY-MM-DD HH24:MI:SS"),
+        ("twin", "MM/DD/YYYY FMHH12:MI:SS AM"),
+        ("months", "Mon-YY"),
+        ("months", "Mon-YYYY"),
+        ("months", "YYYY-MM"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let model = format!("written_{number}");
+        analyst.run(&format!(
+            "CREATE TABLE {model} AS SELECT n, day, to_char(opened, '{format}') AS opened, y FROM {twin}"
+        ));
+        train(&mut analyst, &model, &model, TIMED);
+        assert_eq!(roles(&mut analyst, &model, "date"), ["opened"], "{format}");
+        let difference = apart(&mut analyst, (&model, &model), (twin, twin));
+        assert_eq!(difference, 0.0, "{format}");
+    }
+}

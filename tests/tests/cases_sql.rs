@@ -1,6 +1,6 @@
 //! Field cases of SQL as people write it: sessions of all kinds, odd names, tables that change.
 
-use riskft_tests::{refuses, Database, Session};
+use riskft_tests::{fails, refuses, Database, Session};
 
 const QUICK: &str = r#"method => 'none', options => '{"head_epochs": 3, "members": 1, "hidden": 16,
     "gate": {"auc_loss": 1, "flips": 1}}'"#;
@@ -194,4 +194,83 @@ fn changed_row_types_are_read_anew() {
     }
     b.run("ALTER TABLE t RENAME COLUMN c TO b");
     assert_eq!(both(&mut a).to_bits(), kept.to_bits());
+}
+
+/// F27 and F28: a score is a float8 like any other, wherever a query may put a value.
+#[test]
+fn scores_go_where_values_go() {
+    let database = Database::new();
+    let mut analyst = database.analyst();
+    analyst.run(&format!(
+        "CREATE TABLE t AS SELECT n AS id, n % 97 AS a, (n % 13)::text AS b, n % 97 < 30 AS y, NULL::float8 AS risk
+             FROM generate_series(1, 300) n;
+         CALL riskft_train('m', 'SELECT a, b, y FROM t', 'y', {QUICK});
+         CREATE TABLE kept AS SELECT id, risk_score('m', t) AS risk FROM t;
+         CREATE DOMAIN loan AS t; CREATE TABLE nested AS SELECT id, t AS inside, t::loan AS domain FROM t;
+         CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN NEW.risk := risk_score(''m'', NEW); RETURN NEW; END';
+         CREATE TABLE filled (LIKE t);
+         CREATE TRIGGER fill BEFORE INSERT ON filled FOR EACH ROW EXECUTE FUNCTION fill();
+         INSERT INTO filled SELECT * FROM t;
+         CREATE VIEW viewed AS SELECT id, risk_score('m', t) AS risk FROM t;
+         CREATE VIEW guarded WITH (security_barrier) AS SELECT * FROM viewed;
+         CREATE MATERIALIZED VIEW stored AS SELECT * FROM viewed;
+         REFRESH MATERIALIZED VIEW stored;
+         CREATE TABLE bare AS SELECT id, risk_score('m', t) AS risk FROM t WITH NO DATA;
+         INSERT INTO bare SELECT id, risk_score('m', t) FROM t;
+         CREATE FUNCTION of_row(r t) RETURNS float8 STABLE RETURN risk_score('m', r);
+         UPDATE t SET risk = risk_score('m', t)",
+    ));
+    for query in [
+        "SELECT id, risk FROM t",
+        "SELECT id, risk FROM filled",
+        "SELECT id, risk FROM guarded",
+        "SELECT id, risk FROM stored",
+        "SELECT id, risk FROM bare",
+        "SELECT id, of_row(t) AS risk FROM t",
+        "SELECT id, risk_score('m', inside) AS risk FROM nested",
+        "SELECT id, risk_score('m', domain) AS risk FROM nested",
+        "SELECT id, risk_score('m', t.*) AS risk FROM t",
+        "SELECT id, risk_score(model => 'm', t => t) AS risk FROM t",
+        "SELECT t.id, s.risk FROM t, LATERAL risk_score('m', t) AS s (risk)",
+        "WITH s AS MATERIALIZED (SELECT id, a, b FROM t) SELECT id, risk_score('m', s) AS risk FROM s",
+        "SELECT id, (array_agg(risk_score('m', t)) OVER (PARTITION BY id))[1] AS risk FROM t",
+        "SELECT id, max(risk_score('m', t)) AS risk FROM t GROUP BY id",
+        "SELECT id, risk_score('m', (SELECT x FROM (SELECT t.a, t.b) x)) AS risk FROM t",
+        "SELECT id, risk_score('m', v) AS risk FROM (VALUES (0, 0, 'x')) v (id, a, b) WHERE id > 0
+             UNION ALL SELECT id, risk_score('m', r) FROM t, LATERAL (SELECT t.b, t.a) r",
+        "SELECT id, CASE WHEN a < 0 THEN risk_score('none', t) ELSE risk_score('m', t) END AS risk FROM t",
+        "SELECT id, risk_score('m', jsonb_populate_record(NULL::t, to_jsonb(t))) AS risk FROM t",
+        "SELECT DISTINCT ON (id) id, risk_score('m', t) AS risk FROM t ORDER BY id, risk_score('m', t) DESC",
+        "SELECT id, risk_score('m', t) AS risk FROM t WHERE risk_score('m', t) >= 0 ORDER BY 2",
+        "SELECT id, percentile_disc(0.5) WITHIN GROUP (ORDER BY risk_score('m', t)) AS risk FROM t GROUP BY id",
+        "SELECT l.id, risk_score('m', r) AS risk FROM t l LEFT JOIN t r ON l.id = r.id",
+    ] {
+        let differing: i64 = analyst.value(&format!(
+            "SELECT count(*) FROM kept k FULL JOIN ({query}) q USING (id)
+             WHERE float8send(k.risk) IS DISTINCT FROM float8send(q.risk)"
+        ));
+        assert_eq!(differing, 0, "{query}");
+    }
+    let unmatched: Option<f64> =
+        analyst.value("SELECT risk_score('m', r) FROM t l LEFT JOIN t r ON false LIMIT 1");
+    assert_eq!(unmatched, None, "a row that an outer join did not find has no score");
+    // It follows deployments, so it may not be kept where PostgreSQL wants what never changes.
+    for sql in [
+        "CREATE INDEX ON t (risk_score('m', t))",
+        "CREATE TABLE g (a integer, b text, risk float8 GENERATED ALWAYS AS (risk_score('m', ROW(a, b))) STORED)",
+    ] {
+        fails(&mut analyst, sql, "42P17");
+    }
+    for sql in ["SELECT risk_score('m', 1)", "SELECT risk_score('m', ARRAY[t]) FROM t"] {
+        refuses(&mut analyst, sql, "42804");
+    }
+    for (sql, code) in [
+        ("SELECT risk_score('m')", "42883"),
+        ("SELECT risk_score('m', NULL)", "42804"),
+        ("SELECT risk_score('m', 'text')", "42804"),
+        ("SELECT risk_score('m', t, 1) FROM t", "42883"),
+    ] {
+        fails(&mut analyst, sql, code);
+    }
 }
