@@ -22,6 +22,7 @@ pub mod process;
 mod refusal;
 mod session;
 mod standby;
+pub mod twin;
 
 pub use base_folder::BaseFolder;
 pub use cluster::{program, shared, shared_listening, Cluster};

@@ -1,74 +1,9 @@
-//! Field cases of data as people have it: labels, numbers, categories and dates in other clothes.
-//!
-//! A twin is the same data in another representation. It is split by time, so that both trainings
-//! see the same rows in the same parts, and its scores are compared row by row.
+//! Field cases of data as people have it: labels, categories and dates in other clothes.
 
-use riskft_tests::{refuses, Database, Session};
-
-/// Seconds each: the tests ask whether data is understood, not how good a model gets. The gate on
-/// AUC and decisions is wide, for one row in a hundred is more than it allows.
-const QUICK: &str = r#"method => 'none', options => '{"head_epochs": 12, "members": 1, "hidden": 32,
-    "head_learning_rate": 0.01, "gate": {"auc_loss": 1, "flips": 1}}'"#;
-
-/// The same, split by the order of column `day`, which the model does not see.
-const TIMED: &str = r#"time_column => 'day', method => 'none', options => '{"head_epochs": 12,
-    "members": 1, "hidden": 32, "head_learning_rate": 0.01, "roles": {"day": "ignored"},
-    "gate": {"auc_loss": 1, "flips": 1}}'"#;
-
-/// A database with `u(seed, i)`, uniform in 0..1 and the same on every machine.
-fn database() -> (Database<'static>, Session) {
-    let database = Database::new();
-    let mut analyst = database.analyst();
-    analyst.run(
-        "CREATE FUNCTION u(seed integer, i bigint) RETURNS float8 IMMUTABLE PARALLEL SAFE
-         RETURN ('x' || substr(md5(seed || ':' || i), 1, 8))::bit(32)::bigint / 4294967296.0",
-    );
-    (database, analyst)
-}
-
-fn train(session: &mut Session, model: &str, relation: &str, options: &str) {
-    let relation = relation.replace('\'', "''");
-    session.run(&format!("CALL riskft_train('{model}', '{relation}', 'y', {options})"));
-}
-
-fn told(session: &mut Session, part: &str) -> bool {
-    session.notices().iter().any(|n| n.message.contains(part) || n.detail.contains(part))
-}
-
-/// Score of a row with some columns of the table's first row replaced.
-fn score(session: &mut Session, model: &str, table: &str, changed: &str) -> f64 {
-    session.value(&format!(
-        "SELECT risk_score('{model}', jsonb_populate_record(t, '{changed}'))
-         FROM (SELECT * FROM {table} LIMIT 1) t",
-    ))
-}
-
-fn roles(session: &mut Session, model: &str, role: &str) -> Vec<String> {
-    session.values(&format!(
-        "SELECT column_name FROM riskft.features WHERE model = '{model}' AND role = '{role}'
-         ORDER BY column_name"
-    ))
-}
-
-fn test_auc(session: &mut Session, model: &str) -> f64 {
-    session.value(&format!("SELECT test_auc FROM riskft.versions WHERE model = '{model}'"))
-}
-
-/// Scores of two tables with the same rows under column `n`, by two models: the largest difference.
-fn apart(session: &mut Session, (model, table): (&str, &str), (other, twin): (&str, &str)) -> f64 {
-    session.value(&format!(
-        "SELECT max(abs(risk_score('{model}', a) - risk_score('{other}', b)))
-         FROM {table} a JOIN {twin} b USING (n)"
-    ))
-}
-
-/// Scores of a model on a table that are no probability.
-fn odd_scores(session: &mut Session, model: &str, table: &str) -> i64 {
-    session.value(&format!(
-        "SELECT count(*) FROM {table} t
-         WHERE NOT coalesce(risk_score('{model}', t) BETWEEN 0 AND 1, false)"
-    ))
-}
+use riskft_tests::twin::{
+    apart, database, odd_scores, roles, score, test_auc, told, train, QUICK, TIMED,
+};
+use riskft_tests::{refuses, Session};
 
 /// F01: the positive class is named by a word of a bad outcome or by the caller, never by alphabet,
 /// size or sign; the version says which it is.
@@ -151,172 +86,6 @@ fn missing_labels_are_no_class() {
     }
 }
 
-/// F06: money, percent, units and bounds written as text are the numbers that they mean.
-#[test]
-fn numbers_as_text_are_numbers() {
-    let (_database, mut analyst) = database();
-    analyst.run(
-        "CREATE TABLE twin AS SELECT n, date '2010-01-01' + n AS day,
-             CASE WHEN n <> 77 THEN round((u(5, n) * 70000 - 8000)::numeric, 2) END AS amt,
-             round((5 + u(6, n) * 20)::numeric, 1) AS rate,
-             CASE WHEN u(7, n) < 0.5 THEN 36 ELSE 60 END AS term,
-             CASE WHEN u(8, n) < 0.15 THEN NULL WHEN u(8, n) < 0.3 THEN 0.5
-                  ELSE ceil(u(8, n) * 13 - 3) END AS emp,
-             1 / (1 + exp(2 - u(5, n) * 4 - (u(8, n) BETWEEN 0.15 AND 0.3)::int * 3 + u(6, n) * 2
-                 + (u(7, n) < 0.5)::int)) > u(9, n) AS y
-         FROM generate_series(1, 2000) n;
-         CREATE TABLE written AS SELECT n, day,
-             CASE WHEN n = 77 THEN '$12,0x' WHEN amt < 0 THEN to_char(-amt, '\"($\"FM999,990.00\")\"')
-                  WHEN n % 3 = 0 THEN to_char(amt, '\"$ \"FM999,990.00')
-                  ELSE to_char(amt, '\"$\"FM999,990.00') END AS amt,
-             ' ' || rate || '%' AS rate, ' ' || term || ' months' AS term,
-             CASE WHEN emp IS NULL THEN 'n/a' WHEN emp = 0.5 THEN '< 1 year' WHEN emp = 1 THEN '1 year'
-                  WHEN emp = 10 THEN '10+ years' ELSE emp || ' years' END AS emp, y
-         FROM twin",
-    );
-    let options = TIMED.replace("\"roles\": {", "\"roles\": {\"n\": \"ignored\", ");
-    train(&mut analyst, "twin", "twin", &options);
-    analyst.notices();
-    train(&mut analyst, "written", "written", &options);
-    assert!(told(&mut analyst, "1 of 2000 cells is no number"), "the junk cell is not told");
-    assert_eq!(roles(&mut analyst, "written", "number"), ["amt", "emp", "rate", "term"]);
-    assert_eq!(apart(&mut analyst, ("written", "written"), ("twin", "twin")), 0.0);
-    let (text, number) = (test_auc(&mut analyst, "written"), test_auc(&mut analyst, "twin"));
-    assert!(text >= number - 0.01 && number > 0.65, "{text} and {number}");
-
-    let mut of = |changed: &str| score(&mut analyst, "written", "written", changed);
-    for (a, b) in [
-        (r#"{"amt": "$60,000.00"}"#, r#"{"amt": "60000"}"#),
-        (r#"{"amt": "($1,250.00)"}"#, r#"{"amt": "-1250"}"#),
-        (r#"{"amt": "$ 7,000"}"#, r#"{"amt": "7000.00"}"#),
-        (r#"{"amt": "$12,0x"}"#, r#"{"amt": null}"#),
-        (r#"{"rate": " 13.5%"}"#, r#"{"rate": "13.5"}"#),
-        (r#"{"term": " 36 months"}"#, r#"{"term": "36"}"#),
-        (r#"{"emp": "n/a"}"#, r#"{"emp": null}"#),
-    ] {
-        assert_eq!(of(a).to_bits(), of(b).to_bits(), "{a} is not {b}");
-    }
-    for (a, b) in [
-        (r#"{"emp": "< 1 year"}"#, r#"{"emp": "1 year"}"#),
-        (r#"{"emp": "10+ years"}"#, r#"{"emp": "1 year"}"#),
-        (r#"{"amt": "$12,0x"}"#, r#"{"amt": "0"}"#),
-        (r#"{"amt": "($1,250.00)"}"#, r#"{"amt": "1250"}"#),
-    ] {
-        assert_ne!(of(a).to_bits(), of(b).to_bits(), "{a} is {b}");
-    }
-}
-
-/// F06 where the comma begins the fraction: a column that shows it is read so as a whole, for
-/// `1.250` is 1250 beside `12,50`.
-#[test]
-fn decimal_commas_are_read_by_column() {
-    let (_database, mut analyst) = database();
-    analyst.run(
-        "CREATE TABLE twin AS SELECT n, date '2010-01-01' + n AS day,
-             CASE WHEN n <> 77 THEN CASE WHEN n % 3 = 0 THEN floor(u(25, n) * 5000)
-                  ELSE round((u(25, n) * 5000 - 300)::numeric, 2) END END AS amt,
-             round((u(26, n) * 20)::numeric, 2) AS rate, floor(u(27, n) * 9000)::int AS income,
-             u(28, n) < 0.1 + 0.4 * (u(25, n) < 0.3)::int + 0.3 * (u(26, n) > 0.6)::int AS y
-         FROM generate_series(1, 2000) n;
-         CREATE TABLE written AS SELECT n, day,
-             CASE WHEN n = 77 THEN '12,0x'
-                  WHEN amt < 0 THEN '(' || translate(to_char(-amt, 'FM999,990.00'), ',.', '.,') || ' €)'
-                  WHEN n % 3 = 0 THEN translate(to_char(amt, 'FM999,990'), ',', '.')
-                  WHEN n % 3 = 1 THEN translate(to_char(amt, 'FM999,990.00'), ',.', U&'\\00A0,') || ' €'
-                  ELSE translate(to_char(amt, 'FM999,990.00'), ',.', '.,') || ' €' END AS amt,
-             translate(rate::text, '.', ',') || ' %' AS rate,
-             to_char(income, 'FM999,990') AS income, y FROM twin",
-    );
-    let options = TIMED.replace("\"roles\": {", "\"roles\": {\"n\": \"ignored\", ");
-    train(&mut analyst, "twin", "twin", &options);
-    analyst.notices();
-    train(&mut analyst, "written", "written", &options);
-    let notices = analyst.notices();
-    let told = |part: &str| notices.iter().any(|n| n.message.contains(part));
-    assert!(told("\"amt\": numbers are read with a decimal comma"), "{notices:?}");
-    assert!(told("\"rate\": numbers are read with a decimal comma"), "{notices:?}");
-    assert!(told("\"amt\": 1 of 2000 cells is no number"), "{notices:?}");
-    assert!(!told("\"income\""), "a comma that only groups is none: {notices:?}");
-    assert_eq!(roles(&mut analyst, "written", "number"), ["amt", "income", "rate"]);
-    assert_eq!(apart(&mut analyst, ("written", "written"), ("twin", "twin")), 0.0);
-    let mut of = |changed: &str| score(&mut analyst, "written", "written", changed);
-    assert_eq!(of(r#"{"amt": "1.250"}"#).to_bits(), of(r#"{"amt": "1250,00"}"#).to_bits());
-    assert_ne!(of(r#"{"amt": "1.250"}"#).to_bits(), of(r#"{"amt": "1,250"}"#).to_bits());
-}
-
-/// F08: NaN, infinities and absurd values, in float8 and numeric, are missing or held at the end,
-/// and disturb no other row.
-#[test]
-fn what_is_no_number_disturbs_nothing() {
-    let (_database, mut analyst) = database();
-    analyst.run(
-        "CREATE TABLE clean AS SELECT n, u(10, n) * 90000 AS income, round((u(11, n) * 500)::numeric, 2) AS debt,
-             1 / (1 + exp(u(10, n) * 4 - u(11, n) * 3)) > u(12, n) AS y FROM generate_series(1, 3000) n;
-         CREATE TABLE odd AS SELECT n,
-             CASE WHEN n % 100 = 0 THEN 'NaN' WHEN n IN (1, 2) THEN 'Infinity' WHEN n = 3 THEN '-Infinity'
-                  WHEN n = 4 THEN 1e308 WHEN n = 5 THEN 1e-320 ELSE income END AS income,
-             CASE WHEN n % 100 = 50 THEN 'NaN' WHEN n = 6 THEN 'Infinity' WHEN n = 7 THEN 1e200
-                  ELSE debt END AS debt, y FROM clean;
-         CREATE TABLE fresh AS SELECT u(13, n) * 90000 AS income, round((u(14, n) * 500)::numeric, 2) AS debt,
-             1 / (1 + exp(u(13, n) * 4 - u(14, n) * 3)) > u(15, n) AS y FROM generate_series(1, 3000) n",
-    );
-    let mut figures = Vec::new();
-    for (model, relation) in [
-        ("odd", "odd"),
-        (
-            "clean",
-            "SELECT * FROM odd WHERE abs(income) < 1e300 AND income > 1e-300 AND debt < 1e100",
-        ),
-    ] {
-        train(&mut analyst, model, relation, &format!("exclude => '{{n}}', {QUICK}"));
-        figures.push(analyst.value::<f64>(&format!(
-            "SELECT value FROM riskft_evaluate('{model}', 'fresh', 'y') WHERE metric = 'auc'"
-        )));
-    }
-    assert!((figures[0] - figures[1]).abs() < 0.02 && figures[1] > 0.65, "{figures:?}");
-    let wild: i64 = analyst.value(
-        "SELECT count(*) FROM riskft.metrics
-         WHERE value IN ('NaN', 'Infinity', '-Infinity') OR ci_low = 'NaN' OR ci_high = 'NaN'",
-    );
-    assert_eq!(wild, 0, "a figure is not finite");
-    assert_eq!(odd_scores(&mut analyst, "odd", "odd"), 0);
-    let distinct: i64 = analyst.value(
-        "SELECT count(DISTINCT risk_score('odd', jsonb_populate_record(o, jsonb_build_object('income', v))))
-         FROM (SELECT * FROM odd WHERE n = 10) o,
-              (VALUES ('NaN'), ('Infinity'), ('-Infinity'), (NULL)) AS v (v)",
-    );
-    assert_eq!(distinct, 1, "NaN, the infinities and NULL score alike");
-    let weights: f64 = analyst.value(
-        "SELECT max(risk_score('odd', o)) - min(risk_score('odd', o)) FROM odd o WHERE n > 10",
-    );
-    assert!(weights > 0.1, "the odd rows made the model flat: {weights}");
-}
-
-/// F09: big integers that differ by little stay apart.
-#[test]
-fn big_integers_stay_apart() {
-    let (_database, mut analyst) = database();
-    for (model, kind, value) in [
-        ("eight", "bigint", "100000001 + 2 * (n % 2)"),
-        ("billion", "bigint", "1000000000 + n % 2"),
-        ("int4", "integer", "2147483646 + n % 2"),
-        ("largest", "bigint", "9007199254740990 + n % 2"),
-        ("exact", "numeric", "100000000000 + 0.01 * (n % 2)"),
-        ("double", "float8", "1e9 + n % 2"),
-    ] {
-        analyst.run(&format!(
-            "CREATE TABLE {model} AS SELECT ({value})::{kind} AS big, n % 2 = 1 AS y
-             FROM generate_series(1, 1000) n"
-        ));
-        train(&mut analyst, model, model, QUICK);
-        assert_eq!(test_auc(&mut analyst, model), 1.0, "{model}");
-        let scores: Vec<f64> = analyst
-            .values(&format!("SELECT DISTINCT risk_score('{model}', t) FROM {model} t ORDER BY 1"));
-        assert_eq!(scores.len(), 2, "{model}: {scores:?}");
-        assert!(scores[1] - scores[0] > 0.5, "{model}: {scores:?}");
-    }
-}
-
 /// F13: labels that were never seen score alike, within what the seen ones score.
 #[test]
 fn unseen_labels_score_between_the_seen() {
@@ -350,6 +119,33 @@ fn unseen_labels_score_between_the_seen() {
     assert_eq!(after, before);
 }
 
+/// F13 for an enumerated type and for numbers: a label added later and a number beyond all seen
+/// are no error, and score within what the seen ones do.
+#[test]
+fn later_labels_and_numbers_score() {
+    let (_database, mut analyst) = database();
+    analyst.run(
+        "CREATE TYPE grade AS ENUM ('A', 'B', 'C');
+         CREATE TABLE t AS SELECT n, (ARRAY['A', 'B', 'C'])[n % 3 + 1]::grade AS grade, n % 50 AS dti,
+             u(29, n) < 0.1 + 0.3 * (n % 3) AS y FROM generate_series(1, 900) n;
+         ALTER TABLE t ALTER COLUMN dti TYPE bigint",
+    );
+    train(&mut analyst, "t", "t", &format!("exclude => '{{n}}', {QUICK}"));
+    let of = |session: &mut Session, changed: &str| score(session, "t", "t", changed);
+    let seen = ["A", "B", "C"].map(|g| of(&mut analyst, &format!("{{\"grade\": \"{g}\"}}")));
+    analyst.run("ALTER TYPE grade ADD VALUE 'AA' BEFORE 'B'");
+    let later = of(&mut analyst, r#"{"grade": "AA"}"#);
+    let (lowest, highest) = (seen[0].min(seen[1]).min(seen[2]), seen[0].max(seen[1]).max(seen[2]));
+    assert!((lowest..=highest).contains(&later), "{later} is not within {seen:?}");
+    let again = ["A", "B", "C"].map(|g| of(&mut analyst, &format!("{{\"grade\": \"{g}\"}}")));
+    assert_eq!(seen.map(f64::to_bits), again.map(f64::to_bits));
+    let last = of(&mut analyst, r#"{"dti": 49}"#);
+    for beyond in ["1000", "9223372036854775807"] {
+        let beyond = of(&mut analyst, &format!("{{\"dti\": {beyond}}}"));
+        assert_eq!(beyond.to_bits(), last.to_bits(), "held at the last number seen");
+    }
+}
+
 /// F14: flags as they are typed in are labels, each its own; one bad cell does not turn years into
 /// labels.
 #[test]
@@ -366,10 +162,9 @@ fn dirty_flags_are_labels() {
          CREATE TABLE typed AS SELECT n, day, revline,
              CASE WHEN n = 9 THEN '1976A' ELSE fy::text END AS fy, newexist, y FROM twin",
     );
-    let options = TIMED.replace("\"roles\": {", "\"roles\": {\"n\": \"ignored\", ");
-    train(&mut analyst, "twin", "twin", &options);
+    train(&mut analyst, "twin", "twin", TIMED);
     analyst.notices();
-    train(&mut analyst, "typed", "typed", &options);
+    train(&mut analyst, "typed", "typed", TIMED);
     assert!(
         told(&mut analyst, "\"fy\": 1 of 2400 cells is no number"),
         "the bad cell is not counted"
@@ -418,10 +213,9 @@ fn two_digit_years_are_not_in_the_future() {
          FROM generate_series(1, 2000) n;
          CREATE TABLE written AS SELECT n, day, to_char(opened, 'DD-Mon-YY') AS opened, maturity, y FROM twin",
     );
-    let options = TIMED.replace("\"roles\": {", "\"roles\": {\"n\": \"ignored\", ");
-    train(&mut analyst, "twin", "twin", &options);
+    train(&mut analyst, "twin", "twin", TIMED);
     analyst.notices();
-    train(&mut analyst, "written", "written", &options);
+    train(&mut analyst, "written", "written", TIMED);
     assert!(told(&mut analyst, "\"opened\": years of two digits"), "how they are read is not told");
     assert_eq!(roles(&mut analyst, "written", "date"), ["maturity", "opened"]);
     assert_eq!(apart(&mut analyst, ("written", "written"), ("twin", "twin")), 0.0);
@@ -437,4 +231,48 @@ fn two_digit_years_are_not_in_the_future() {
         |date: &str| score(&mut analyst, "twin", "twin", &format!("{{\"maturity\": \"{date}\"}}"));
     let (far, past) = (of("2066-07-01"), of("1966-07-01"));
     assert!(far - past > 0.1, "a maturity of 2066 is not read as 1966: {far} and {past}");
+}
+
+/// F18 and F20: each way to write a date gives the scores of the date-typed twin.
+#[test]
+fn written_dates_are_dates() {
+    let (_database, mut analyst) = database();
+    analyst.run(
+        "CREATE TABLE twin AS SELECT n, date '2010-01-01' + n AS day,
+             date '1950-01-01' + floor(u(30, n) * 25000)::int AS opened,
+             u(31, n) < 0.1 + 0.6 * (u(30, n) < 0.4)::int AS y FROM generate_series(1, 1000) n;
+         CREATE TABLE months AS SELECT n, day, date_trunc('month', opened)::date AS opened, y FROM twin",
+    );
+    train(&mut analyst, "twin", "twin", TIMED);
+    train(&mut analyst, "months", "months", TIMED);
+    for (number, (twin, format)) in [
+        ("twin", "YYYY-MM-DD"),
+        ("twin", "YYYY/MM/DD"),
+        ("twin", "MM/DD/YYYY"),
+        ("twin", "MM/DD/YY"),
+        ("twin", "DD/MM/YYYY"),
+        ("twin", "DD.MM.YYYY"),
+        ("twin", "FMDD.FMMM.YY"),
+        ("twin", "DD-MON-YY"),
+        ("twin", "Mon FMDD, YYYY"),
+        ("twin", "FMMonth FMDD, YYYY"),
+        ("twin", "\" \"YYYY-MM-DD\"T00:00:00Z \""),
+        ("twin", "YYYY-MM-DD HH24:MI:SS"),
+        ("twin", "MM/DD/YYYY FMHH12:MI:SS AM"),
+        ("months", "Mon-YY"),
+        ("months", "Mon-YYYY"),
+        ("months", "YYYY-MM"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let model = format!("written_{number}");
+        analyst.run(&format!(
+            "CREATE TABLE {model} AS SELECT n, day, to_char(opened, '{format}') AS opened, y FROM {twin}"
+        ));
+        train(&mut analyst, &model, &model, TIMED);
+        assert_eq!(roles(&mut analyst, &model, "date"), ["opened"], "{format}");
+        let difference = apart(&mut analyst, (&model, &model), (twin, twin));
+        assert_eq!(difference, 0.0, "{format}");
+    }
 }

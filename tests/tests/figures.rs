@@ -25,6 +25,7 @@ fn figure(session: &mut Session, relation: &str, metric: &str) -> Option<f64> {
     ))
 }
 
+/// F36: one class has no ranking figures, and a NOTICE says why.
 #[test]
 fn one_class_has_no_auc() {
     let mut analyst = database().analyst();
@@ -40,6 +41,7 @@ fn one_class_has_no_auc() {
     assert!(figure(&mut analyst, healthy, "log_loss").is_some_and(f64::is_finite));
 }
 
+/// F36: 45 healthy and 5 bad rows, none of which reaches the threshold.
 #[test]
 fn no_prediction_of_the_positive_class_is_an_f1_of_zero() {
     let mut analyst = database().analyst();
@@ -53,6 +55,7 @@ fn no_prediction_of_the_positive_class_is_an_f1_of_zero() {
     assert!(figure(&mut analyst, low, "auc").is_some_and(|v| (0.0..=1.0).contains(&v)));
 }
 
+/// F37: all scores alike.
 #[test]
 fn constant_scores_have_an_auc_of_one_half() {
     let mut analyst = database().analyst();
@@ -63,7 +66,7 @@ fn constant_scores_have_an_auc_of_one_half() {
     assert_eq!(figure(&mut analyst, same, "rows"), Some(60.0));
 }
 
-/// Six rows, three distinct scores: labels 1 | 1 1 0 0 | 0 from the riskiest down.
+/// F37: six rows, three distinct scores: labels 1 | 1 1 0 0 | 0 from the riskiest down.
 #[test]
 fn ties_count_alike_in_every_order() {
     let mut analyst = database().analyst();
