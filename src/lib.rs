@@ -44,6 +44,7 @@ mod run;
 mod score;
 mod settings;
 mod spi;
+mod temporary;
 mod train;
 mod trainer_process;
 mod worker;
