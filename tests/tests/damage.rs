@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use riskft_tests::faults::Arena;
-use riskft_tests::{leftovers, refuses, Cluster, Session};
+use riskft_tests::{give_to_server, leftovers, refuses, Cluster, Session};
 
 const SCORES: &str =
     "SELECT md5(string_agg(float8send(risk_score('m', l))::text, '' ORDER BY loan_id)) FROM loans l";
@@ -70,6 +70,7 @@ fn damaged_cache_files_are_written_again() {
             fs::remove_file(path).expect("remove");
             fs::create_dir(path).expect("create a folder");
             fs::write(path.join("within"), b"x").expect("write a file within");
+            give_to_server(path);
         }),
         ("a dangling link", |path| {
             fs::remove_file(path).expect("remove");

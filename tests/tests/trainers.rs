@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use riskft_tests::{
-    fixture, give_to_server, leftovers, process, refuses, shared, Database, Session,
+    fixture, give_to_server, leftovers, process, refuses, Cluster, Database, Session,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -31,7 +31,8 @@ fn nothing_but(database: &Database, versions: i64) {
 
 #[test]
 fn trainers_that_misbehave_are_clear_errors() {
-    let database = Database::new();
+    let cluster = Cluster::start();
+    let database = Database::within(&cluster);
     // More than a pipe holds.
     fixture::loans(&database, 3_000);
     let mut superuser = database.superuser();
@@ -87,7 +88,8 @@ fn trainers_that_misbehave_are_clear_errors() {
 /// enough fails the run, and nothing but the run.
 #[test]
 fn a_trainer_without_memory_fails_its_run_alone() {
-    let database = Database::new();
+    let cluster = Cluster::start();
+    let database = Database::within(&cluster);
     fixture::loans(&database, 2_000);
     let mut superuser = database.superuser();
     let backend = superuser.pid();
@@ -119,7 +121,8 @@ fn a_trainer_without_memory_fails_its_run_alone() {
 /// The kernel takes the trainer before any process of the server.
 #[test]
 fn the_trainer_is_the_first_to_go_when_memory_runs_out() {
-    let database = Database::within(shared());
+    let cluster = Cluster::start();
+    let database = Database::within(&cluster);
     fixture::loans(&database, 2_000);
     let mut analyst = database.analyst();
     let backend = analyst.pid();

@@ -9,10 +9,10 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use riskft_tests::faults::{Arena, Blow, Moment, Round, PHASES};
 use riskft_tests::Cluster;
-use std::time::Duration;
 
 /// Rounds in which a blow may come too late before it counts as a failure.
 const TRIES: u32 = 5;
@@ -26,7 +26,7 @@ struct Campaign {
 
 #[derive(Clone, Copy)]
 enum At {
-    /// Spread evenly over the whole training.
+    /// Spread evenly over the whole training, and in turn with that right after each phase began.
     Anywhere,
     /// Right after a phase was entered, or up to so many milliseconds later.
     Phase(&'static str, u64),
@@ -124,6 +124,11 @@ fn strike(campaign: &Campaign, arena: &mut Arena, round: u32) -> Result<Round, S
     let mut last = Err("the blow came too late each time".to_owned());
     for attempt in 0..TRIES {
         let moment = match campaign.moment {
+            At::Anywhere if round % 2 == 1 => {
+                // Publishing has rounds of its own.
+                let phases = &PHASES[..PHASES.len() - 1];
+                Moment::In(phases[round as usize / 2 % phases.len()], Duration::ZERO)
+            }
             At::Anywhere => {
                 let whole = arena.whole / (attempt + 1);
                 Moment::After(whole * (2 * round + 1) / (2 * campaign.rounds))
