@@ -1,5 +1,5 @@
 # Each target is one script; `make help` lists them.
-.PHONY: help setup install demo psql demo-url demo-stop check test bench clean
+.PHONY: help setup install demo psql demo-url demo-stop check test soak bench clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -27,6 +27,9 @@ check: ## format, lints and quick tests
 
 test: setup install ## everything, end to end, against throw-away clusters
 	@scripts/test.sh
+
+soak: setup install ## kill, cancel and cut off trainings hundreds of times; goes on where it was
+	@scripts/soak.sh
 
 bench: setup install ## measure, and print the figures of benches/RESULTS.md
 	@benches/run

@@ -29,7 +29,7 @@ pub fn feed(
         Refusal::new(code::PROTOCOL_VIOLATION, format!("cannot write the job: {e}"))
     })?;
     process.send(&frame(FRAME_HEADER, &json)?)?;
-    let incumbent = send_incumbent(&header.model, process)?;
+    let incumbent = send_incumbent(&header.model, process, listener)?;
     let mut batch = BatchBuilder::new(&header.columns);
     let mut more = true;
     while more {
@@ -65,12 +65,26 @@ fn require_locks(holds: &impl Fn() -> bool) -> Result<()> {
         .hint("Train on a relation that does not."))
 }
 
-/// The deployed version travels along, to be scored on the new one's test rows; its number.
-fn send_incumbent(model: &str, process: &mut TrainerProcess) -> Result<Option<i32>> {
+/// The deployed version travels along, to be scored on the new one's test rows; its number. One
+/// that is damaged stays behind: training again is the way out of it.
+fn send_incumbent(
+    model: &str,
+    process: &mut TrainerProcess,
+    listener: &mut Listener,
+) -> Result<Option<i32>> {
     let Some(files) = catalog::deployed(model)? else { return Ok(None) };
     let encoder = files.encoder_file.iter().map(|file| (FRAME_INCUMBENT_ENCODER, file));
-    for (kind, file) in encoder.chain([(FRAME_INCUMBENT_VERSION, &files.version_file)]) {
-        let bytes = model_cache::open(file)?;
+    let stored = encoder.chain([(FRAME_INCUMBENT_VERSION, &files.version_file)]);
+    let opened: Result<Vec<_>> =
+        stored.map(|(kind, file)| Ok((kind, model_cache::open(file)?))).collect();
+    let opened = match opened {
+        Err(refusal) if refusal.code == code::DATA_CORRUPTED => {
+            listener.notice(format!("the deployed version is not compared: {}", refusal.message));
+            return Ok(Some(files.version));
+        }
+        opened => opened?,
+    };
+    for (kind, bytes) in opened {
         for piece in (*bytes).as_ref().chunks(BATCH_BYTES) {
             process.send(&frame(kind, piece)?)?;
         }

@@ -50,6 +50,7 @@ mod run;
 mod score;
 mod settings;
 mod spi;
+mod temporary;
 mod train;
 mod trainer_process;
 mod training;

@@ -2,16 +2,20 @@
 //!
 //! A file is written once for the server into a folder of temporary files, which backups skip and
 //! a restart clears, and mapped read-only from then on. Its name is the SHA-256 of its bytes,
-//! verified when it is written; it is never changed in place and never truncated.
+//! verified when it is written; it is never changed in place and never truncated. Digesting an
+//! encoder costs more than the first score may, so no backend does it again: the file's time of
+//! change is a seal instead, set from its name when it is whole. Whatever writes to it breaks the
+//! seal, and the next backend replaces the file from the database.
 
 use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use memmap2::Mmap;
 use riskft_core::artifact::{self, Storage};
@@ -22,13 +26,14 @@ use riskft_core::refusal::{code, Refusal, Result};
 use crate::catalog::{StoredFile, VersionFiles};
 use crate::settings;
 use crate::spi::{self, Param};
+use crate::temporary::Temporary;
 
 /// Below the data directory, which is a backend's working directory. The server removes entries
 /// of base/pgsql_tmp whose name begins with pgsql_tmp at its start; pg_basebackup skips them.
 const FOLDER: &str = "base/pgsql_tmp/pgsql_tmp_riskft";
 
-/// Tries to write a file whose folder vanishes meanwhile.
-const ATTEMPTS: u32 = 3;
+/// Tries to write a file whose folder vanishes before the file is in it.
+const ATTEMPTS: u32 = 10;
 
 pub type SharedScorer = Rc<RefCell<Scorer>>;
 
@@ -103,30 +108,22 @@ pub fn open(file: &StoredFile) -> Result<Storage> {
             .hint("Raise riskft.max_model_size."));
     }
     let path = Path::new(FOLDER).join(&file.digest);
-    if let Some(map) = map(&path, file.length)? {
-        return Ok(map);
+    if let Some(found) = find(&path, file) {
+        return map(&path, &found);
     }
     // The folder is one of temporary files, which an administrator may clear at any time.
-    for attempt in 1.. {
+    for _ in 1..ATTEMPTS {
         match write(&path, file) {
-            Err(Unwritten::Vanished(_)) if attempt < ATTEMPTS => continue,
-            outcome => outcome.map_err(Unwritten::refusal)?,
-        }
-        if let Some(map) = map(&path, file.length)? {
-            return Ok(map);
-        }
-        if attempt == ATTEMPTS {
-            break;
+            Err(Unwritten::Vanished(_)) => continue,
+            written => return map(&path, &written.map_err(Unwritten::refusal)?),
         }
     }
-    Err(Refusal::new("58030", "model file cannot be mapped")
-        .detail(format!("\"{}\" vanished after it was written.", path.display()))
-        .hint("Try again."))
+    map(&path, &write(&path, file).map_err(Unwritten::refusal)?)
 }
 
 /// Why a file did not reach the cache.
 enum Unwritten {
-    /// The folder or the half-written file was removed meanwhile.
+    /// The folder was removed meanwhile.
     Vanished(Refusal),
     Refused(Refusal),
 }
@@ -145,40 +142,47 @@ impl From<Refusal> for Unwritten {
     }
 }
 
-/// The mapped file, or None where it is absent or of another length.
-fn map(path: &Path, length: u64) -> Result<Option<Storage>> {
-    let Ok(file) = File::open(path) else { return Ok(None) };
-    if file.metadata().map(|m| m.len()).unwrap_or(0) != length {
-        return Ok(None);
-    }
-    // SAFETY: files in this folder are complete before they get their name, and are not written
-    // or truncated afterwards; the folder belongs to the server's user.
-    let map = unsafe { Mmap::map(&file) }.map_err(|e| failed(path, &e))?;
-    Ok(Some(Arc::new(map)))
+/// A file's time of change while nobody has touched it: one of the years 1970 to 2038.
+fn seal(digest: &str) -> SystemTime {
+    let number = digest.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(number.unwrap_or(0) >> 1))
+}
+
+/// The file of the cache; None where it is absent, no plain file, of another length, or changed.
+fn find(path: &Path, stored: &StoredFile) -> Option<File> {
+    // Opening a pipe would wait for its other end.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+    let found = file.metadata().ok()?;
+    let sealed = found.modified().is_ok_and(|time| time == seal(&stored.digest));
+    (found.is_file() && found.len() == stored.length && sealed).then_some(file)
+}
+
+fn map(path: &Path, file: &File) -> Result<Storage> {
+    // SAFETY: files in this folder are complete before they get here, and are not written or
+    // truncated afterwards; the folder belongs to the server's user.
+    let map = unsafe { Mmap::map(file) }.map_err(|e| failed(path, &e))?;
+    Ok(Arc::new(map))
 }
 
 fn unwritten(path: &Path, error: &std::io::Error) -> Unwritten {
     let refusal = failed(path, error);
-    if error.kind() == std::io::ErrorKind::NotFound {
+    if error.kind() == ErrorKind::NotFound {
         return Unwritten::Vanished(refusal);
     }
     Unwritten::Refused(refusal)
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> Refusal {
-    let code = if error.raw_os_error() == Some(libc::ENOSPC) { code::DISK_FULL } else { "58030" };
+    let full = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
+    let (code, hint) = match full {
+        true => {
+            (code::DISK_FULL, "Free space in the data directory and try again; no model is lost.")
+        }
+        false => ("58030", "Remove the folder of the cache and try again; no model is lost."),
+    };
     Refusal::new(code, "model file cannot be written to the cache")
         .detail(format!("\"{}\": {error}.", path.display()))
-        .hint("Free space in the data directory and try again; no model is lost.")
-}
-
-/// A half-written file goes when this goes.
-struct Unfinished(PathBuf);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
+        .hint(hint)
 }
 
 /// The folder, which may not exist yet.
@@ -190,24 +194,42 @@ pub fn make_folder() -> std::io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(FOLDER)
 }
 
-fn write(path: &Path, file: &StoredFile) -> std::result::Result<(), Unwritten> {
+/// Writes the file from the database and gives it its name. It can be mapped even if the name was
+/// taken from it again.
+fn write(path: &Path, file: &StoredFile) -> std::result::Result<File, Unwritten> {
     make_folder().map_err(|e| unwritten(path, &e))?;
-    let temporary = Unfinished(path.with_extension(std::process::id().to_string()));
-    let _ = fs::remove_file(&temporary.0);
+    let temporary = Temporary::new(path.with_extension(std::process::id().to_string()));
+    let _ = fs::remove_file(temporary.path());
     let mut out = OpenOptions::new()
+        .read(true)
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(&temporary.0)
+        .open(temporary.path())
         .map_err(|e| unwritten(path, &e))?;
     allocate(&out, file.length).map_err(|e| unwritten(path, &e))?;
     read(file, |chunk| out.write_all(chunk).map_err(|e| unwritten(path, &e)))?;
-    fs::rename(&temporary.0, path).map_err(|e| unwritten(path, &e))?;
-    Ok(())
+    // A seal that cannot be set costs the next backend the time to write the file again.
+    let _ = out.set_modified(seal(&file.digest));
+    match take_name(temporary.path(), path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(failed(path, &e).into()),
+        _ => Ok(out),
+    }
+}
+
+/// Gives the whole file its name, whatever had that name before.
+fn take_name(from: &Path, to: &Path) -> std::io::Result<()> {
+    if fs::symlink_metadata(to).is_ok_and(|found| found.is_dir()) {
+        fs::remove_dir_all(to)?;
+    }
+    fs::rename(from, to)
 }
 
 /// Takes the space before anything is written: a sparse file could end in SIGBUS when mapped.
 fn allocate(file: &File, length: u64) -> std::io::Result<()> {
+    if length == 0 {
+        return Ok(());
+    }
     // SAFETY: the descriptor is open for writing.
     match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length as libc::off_t) } {
         0 => Ok(()),

@@ -19,6 +19,7 @@ use crate::catalog;
 use crate::error::or_raise;
 use crate::lock;
 use crate::model_cache;
+use crate::temporary::Temporary;
 
 const PREFIX: &str = "status";
 /// Ends the name of a file that is not whole yet.
@@ -37,7 +38,7 @@ pub struct Status {
 
 /// The status file of a training; it goes with its end.
 pub struct StatusFile {
-    path: PathBuf,
+    file: Temporary,
     status: Status,
 }
 
@@ -58,7 +59,7 @@ impl StatusFile {
             progress: Progress { phase: "start".to_owned(), ..Progress::default() },
         };
         let path = model_cache::folder().join(format!("{PREFIX}.{}.{run}", database()));
-        let file = StatusFile { path, status };
+        let file = StatusFile { file: Temporary::new(path), status };
         file.write();
         file
     }
@@ -81,19 +82,14 @@ impl StatusFile {
 
     fn write(&self) {
         let Ok(json) = serde_json::to_vec(&self.status) else { return };
-        let temporary = self.path.with_extension(format!("{}{NEW}", self.status.run));
+        let path = self.file.path();
+        let temporary = path.with_extension(format!("{}{NEW}", self.status.run));
         let written = model_cache::make_folder()
             .and_then(|()| fs::write(&temporary, &json))
-            .and_then(|()| fs::rename(&temporary, &self.path));
+            .and_then(|()| fs::rename(&temporary, path));
         if written.is_err() {
             let _ = fs::remove_file(&temporary);
         }
-    }
-}
-
-impl Drop for StatusFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Starts, feeds, watches and kills the trainer, a process of its own.
 //!
 //! The backend never blocks without asking for interrupts: pipes are non-blocking and every wait
-//! is a poll of at most 200 ms. Whatever ends the statement (a cancel, a time-out, an ERROR) drops
+//! is a poll of at most 200 ms. What the trainer says is read in portions, so that one that never
+//! stops talking can be cancelled as well. Whatever ends the statement (a cancel, a time-out, an ERROR) drops
 //! [`TrainerProcess`], which kills and reaps the child; if the backend itself dies, the kernel
 //! kills the child (PR_SET_PDEATHSIG).
 
@@ -20,10 +21,14 @@ use crate::pause::pause;
 
 /// Longest wait between two looks at interrupts, milliseconds.
 const POLL_MS: i32 = 200;
-/// How long a trainer may take to end after its output has ended.
-const LINGER: Duration = Duration::from_secs(5);
 /// Bytes of the trainer's standard error that are kept for messages.
 const ERROR_TAIL: usize = 4096;
+/// Buffers taken from a pipe between two looks at interrupts.
+const PORTION: usize = 16;
+/// A trainer that has closed its output should end by itself this soon.
+const LAST_BREATH: Duration = Duration::from_secs(2);
+/// Between two looks at whether it has.
+const BREATH_EVERY: Duration = Duration::from_millis(10);
 
 pub struct TrainerProcess {
     child: Child,
@@ -31,6 +36,8 @@ pub struct TrainerProcess {
     stdout: ChildStdout,
     stderr: ChildStderr,
     inbox: Vec<u8>,
+    /// Bytes at the inbox's beginning that hold no line's end.
+    searched: usize,
     error_tail: Vec<u8>,
     events: VecDeque<Event>,
     /// Bytes after the result line are blobs, not lines.
@@ -70,6 +77,7 @@ impl TrainerProcess {
             stdout,
             stderr,
             inbox: Vec::new(),
+            searched: 0,
             error_tail: Vec::new(),
             events: VecDeque::new(),
             result_seen: false,
@@ -153,7 +161,7 @@ impl TrainerProcess {
 
     fn read_output(&mut self) -> Result<()> {
         let mut buffer = [0u8; 64 * 1024];
-        loop {
+        for _ in 0..PORTION {
             match self.stdout.read(&mut buffer) {
                 Ok(0) => {
                     self.output_ended = true;
@@ -173,7 +181,8 @@ impl TrainerProcess {
                 Err(_) => break,
             }
         }
-        while let Ok(count @ 1..) = self.stderr.read(&mut buffer) {
+        for _ in 0..PORTION {
+            let Ok(count @ 1..) = self.stderr.read(&mut buffer) else { break };
             self.error_tail.extend_from_slice(&buffer[..count]);
             let surplus = self.error_tail.len().saturating_sub(ERROR_TAIL);
             self.error_tail.drain(..surplus);
@@ -183,13 +192,16 @@ impl TrainerProcess {
 
     fn take_lines(&mut self) -> Result<()> {
         while !self.result_seen {
-            let Some(end) = self.inbox.iter().position(|b| *b == b'\n') else {
+            let fresh = self.inbox.get(self.searched..).unwrap_or_default();
+            let Some(end) = fresh.iter().position(|b| *b == b'\n') else {
+                self.searched = self.inbox.len();
                 if self.inbox.len() > MAX_LINE {
                     return Err(malformed("a line is longer than allowed".to_owned()));
                 }
                 return Ok(());
             };
-            let rest = self.inbox.split_off(end + 1);
+            let rest = self.inbox.split_off(self.searched + end + 1);
+            self.searched = 0;
             let line = std::mem::replace(&mut self.inbox, rest);
             let event: Event = serde_json::from_slice(&line)
                 .map_err(|e| malformed(format!("a line is no event: {e}")))?;
@@ -199,23 +211,32 @@ impl TrainerProcess {
         Ok(())
     }
 
-    /// The status of a trainer that said its last word; one that goes on all the same is killed.
-    fn end(&mut self) -> std::io::Result<ExitStatus> {
-        let begun = Instant::now();
-        while begun.elapsed() < LINGER {
+    /// How the trainer ended; None where it closed its output but had to be killed.
+    fn last_breath(&mut self) -> std::io::Result<Option<ExitStatus>> {
+        let closed = Instant::now();
+        while closed.elapsed() < LAST_BREATH {
             if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
+                return Ok(Some(status));
             }
-            pause(Duration::from_millis(20));
+            pause(BREATH_EVERY);
         }
-        self.child.kill()?;
-        self.child.wait()
+        self.kill();
+        Ok(None)
+    }
+
+    /// Only while the child is not reaped: its pid is its own until then.
+    fn kill(&mut self) {
+        // SAFETY: a plain system call; the process group is the child's own (setsid).
+        unsafe { libc::kill(-(self.child.id() as libc::pid_t), libc::SIGKILL) };
+        // Before setsid there is no group of its own yet.
+        let _ = self.child.kill();
     }
 
     fn ended_early(&mut self) -> Refusal {
         use std::os::unix::process::ExitStatusExt;
-        let how = match self.end() {
-            Ok(status) => match (status.code(), status.signal()) {
+        let how = match self.last_breath() {
+            Ok(None) => "It closed its output and went on, so it was ended".to_owned(),
+            Ok(Some(status)) => match (status.code(), status.signal()) {
                 (_, Some(libc::SIGKILL)) => {
                     "It was killed by signal 9, perhaps by the kernel for want of memory".to_owned()
                 }
@@ -227,7 +248,11 @@ impl TrainerProcess {
         };
         let tail = String::from_utf8_lossy(&self.error_tail);
         let last = tail.lines().rfind(|l| !l.trim().is_empty()).unwrap_or("");
-        let said = if last.is_empty() { String::new() } else { format!(" Its last words: {last}") };
+        let said = if last.is_empty() {
+            String::new()
+        } else {
+            format!(" Its last words were \"{last}\".")
+        };
         pgrx::log!("riskft trainer ended without a result. {how}. {tail}");
         Refusal::new(code::EXTERNAL_ROUTINE, "trainer ended without a result")
             .detail(format!("{how}.{said}"))
@@ -238,10 +263,7 @@ impl TrainerProcess {
 impl Drop for TrainerProcess {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
-            // SAFETY: the child is not reaped, so its pid is its own; its process group too (setsid).
-            unsafe { libc::kill(-(self.child.id() as libc::pid_t), libc::SIGKILL) };
-            // Before setsid there is no group of its own yet.
-            let _ = self.child.kill();
+            self.kill();
         }
         let _ = self.child.wait();
     }

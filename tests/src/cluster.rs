@@ -11,6 +11,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::disk;
 use crate::log::ServerLog;
 use crate::process;
 use crate::session::Session;
@@ -69,9 +70,7 @@ impl Cluster {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("{PREFIX}{}-{number}", std::process::id()));
         fs::DirBuilder::new().mode(0o700).create(&folder).expect("create the cluster's folder");
-        if let Some((user, group)) = server_user() {
-            chown(&folder, Some(user), Some(group)).expect("hand the folder to the server's user");
-        }
+        give_to_server(&folder);
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         Cluster {
             log: ServerLog::new(folder.join("log")),
@@ -117,9 +116,33 @@ impl Cluster {
         self.launch();
     }
 
+    /// Stops the server as a loss of power would, without a word to its sessions (SIGQUIT), and
+    /// starts it again.
+    pub fn crash(&self) {
+        self.stop_at_once();
+        self.start_again();
+    }
+
+    /// The first half of [`Cluster::crash`].
+    pub fn stop_at_once(&self) {
+        let server = self.server_pid();
+        process::signal(server, libc::SIGQUIT);
+        self.halt();
+    }
+
+    /// The second half of [`Cluster::crash`].
+    pub fn start_again(&self) {
+        self.launch();
+    }
+
     /// Waits until the server takes connections again, after a crash that the test provoked.
     pub fn await_recovery(&self) {
         self.await_connections();
+    }
+
+    /// How many times the server has restarted all its processes after a crash of one.
+    pub fn recoveries(&self) -> usize {
+        self.log.text().matches("all server processes terminated; reinitializing").count()
     }
 
     fn initialise(&self) {
@@ -210,7 +233,7 @@ impl Cluster {
         verdict
     }
 
-    /// The data directory.
+    /// The server's data directory.
     pub fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
@@ -281,6 +304,18 @@ fn shared_as(start: fn() -> Cluster) -> &'static Cluster {
     })
 }
 
+/// Hands a file or folder to the user that the server runs as.
+pub fn give_to_server(path: &Path) {
+    if let Some((user, group)) = server_user() {
+        chown(path, Some(user), Some(group)).expect("hand it to the server's user");
+    }
+}
+
+/// Whether the tests run as root, and the server as another user.
+pub fn is_root() -> bool {
+    server_user().is_some()
+}
+
 /// User and group that the server runs as; None when the tests do not run as root, for then it
 /// runs as the tests do.
 fn server_user() -> Option<(u32, u32)> {
@@ -333,6 +368,7 @@ fn sweep() {
                 process::signal(pid, libc::SIGQUIT);
                 process::await_end(pid, STOP);
             }
+            disk::unmount_below(&entry.path());
             let _ = fs::remove_dir_all(entry.path());
         }
     }

@@ -16,7 +16,10 @@
 mod base_folder;
 mod cluster;
 mod database;
+pub mod disk;
+pub mod faults;
 pub mod fixture;
+mod leftovers;
 mod log;
 pub mod process;
 mod refusal;
@@ -25,7 +28,8 @@ mod standby;
 pub mod twin;
 
 pub use base_folder::BaseFolder;
-pub use cluster::{program, shared, shared_listening, Cluster};
+pub use cluster::{give_to_server, is_root, program, shared, shared_listening, Cluster};
 pub use database::Database;
+pub use leftovers::leftovers;
 pub use refusal::{fails, refuses};
 pub use session::{Notice, Session};

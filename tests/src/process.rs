@@ -53,6 +53,18 @@ pub fn await_trainer(backend: i32, longest: Duration) -> Option<i32> {
     found
 }
 
+/// The trainers below this process, at any depth.
+pub fn trainers_below(ancestor: i32) -> Vec<i32> {
+    let mut found = Vec::new();
+    for child in children(ancestor) {
+        if name(child).as_deref() == Some("riskft-trainer") {
+            found.push(child);
+        }
+        found.extend(trainers_below(child));
+    }
+    found
+}
+
 pub fn children(parent: i32) -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries

@@ -56,6 +56,11 @@ impl Session {
         std::mem::take(&mut self.notices.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The notices that were not taken yet, for a thread that listens while a statement runs.
+    pub fn heard(&self) -> Arc<Mutex<Vec<Notice>>> {
+        Arc::clone(&self.notices)
+    }
+
     /// Process id of this session's backend.
     pub fn pid(&mut self) -> i32 {
         self.value("SELECT pg_backend_pid()")

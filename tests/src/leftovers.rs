@@ -1,0 +1,86 @@
+//! What a fault must not leave behind.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::database::Database;
+use crate::process;
+use crate::session::Session;
+
+/// Longest wait for what ends by itself: a killed process, a worker on its way out.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Questions to the catalogue, each with the answer 0 when all is well.
+const QUESTIONS: [(&str, &str); 6] = [
+    (
+        "files without a version",
+        "SELECT count(*) FROM riskft.blob b WHERE NOT EXISTS (SELECT FROM riskft.version v
+         WHERE b.digest IN (v.version_digest, v.encoder_digest, v.training_digest))",
+    ),
+    (
+        "files that do not fit their digest",
+        "SELECT count(*) FROM riskft.blob b LEFT JOIN LATERAL
+             (SELECT encode(sha256(string_agg(c.bytes, '' ORDER BY c.number)), 'hex') AS digest,
+                  sum(length(c.bytes)) AS length
+              FROM riskft.blob_chunk c WHERE c.digest = b.digest) s ON true
+         WHERE (s.digest = b.digest AND s.length = b.length) IS NOT TRUE",
+    ),
+    (
+        "models without a version",
+        "SELECT count(*) FROM riskft.model m WHERE NOT EXISTS
+             (SELECT FROM riskft.version v WHERE v.model_id = m.model_id)",
+    ),
+    (
+        "versions whose run is not done",
+        "SELECT count(*) FROM riskft.version v JOIN riskft.run r USING (run_id) WHERE r.state <> 'done'",
+    ),
+    (
+        "runs that nobody works on",
+        "SELECT count(*) FROM riskft.runs r WHERE r.state = 'running'",
+    ),
+    (
+        "locks of runs and trainers",
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid BETWEEN 21062 AND 21064",
+    ),
+];
+
+/// What is left of trainings in this database that have ended, one way or another; each in words.
+/// Nothing else may train in the cluster meanwhile.
+pub fn leftovers(database: &Database) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut superuser = database.superuser();
+    process::await_true(PATIENCE, || {
+        found = look(database, &mut superuser);
+        found.is_empty()
+    });
+    found
+}
+
+fn look(database: &Database, superuser: &mut Session) -> Vec<String> {
+    let cluster = database.cluster();
+    let trainers = process::trainers_below(cluster.server_pid());
+    let mut found: Vec<String> = trainers.iter().map(|pid| format!("trainer {pid}")).collect();
+    for (what, question) in QUESTIONS {
+        let count: i64 = superuser.value(question);
+        if count != 0 {
+            found.push(format!("{what}: {count}"));
+        }
+    }
+    temporary_files(&cluster.data().join("base/pgsql_tmp"), &mut found);
+    found
+}
+
+/// All but whole files of the cache, whose names are digests.
+fn temporary_files(folder: &Path, found: &mut Vec<String>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let whole = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if entry.path().is_dir() && name == "pgsql_tmp_riskft" {
+            temporary_files(&entry.path(), found);
+        } else if !whole && name != "ballast" {
+            found.push(format!("temporary file {name}"));
+        }
+    }
+}
