@@ -8,6 +8,10 @@ use crate::error::or_raise;
 use crate::publish;
 use crate::spi::{self, Param};
 
+/// Tables whose rows belong to a model. The model goes first: that waits for whoever holds it to
+/// add a row to the others.
+const OF_A_MODEL: [&str; 6] = ["model", "version", "metric", "feature", "deployment", "privilege"];
+
 /// Owner of a model, which exists.
 pub fn owner_of(model: &str) -> Result<String> {
     catalog::model_owner(model)?.ok_or_else(|| catalog::unknown_model(model))
@@ -86,12 +90,31 @@ fn drop_model(model: &str) -> Result<()> {
     spi::as_owner(|| {
         spi::execute("LOCK TABLE riskft.blob IN SHARE ROW EXCLUSIVE MODE", &[])?;
         let id = catalog::hold(model, Hold::Unchanged)?;
-        spi::execute("DELETE FROM riskft.model WHERE model_id = $1", &[Param::Int8(id)])?;
-        spi::execute(
-            "DELETE FROM riskft.blob b WHERE NOT EXISTS (
+        for table in OF_A_MODEL {
+            let sql = format!("DELETE FROM riskft.{table} WHERE model_id = $1");
+            spi::execute(&sql, &[Param::Int8(id)])?;
+        }
+        for digest in unused_files()? {
+            for table in ["blob_chunk", "blob"] {
+                let sql = format!("DELETE FROM riskft.{table} WHERE digest = $1");
+                spi::execute(&sql, &[Param::Text(&digest)])?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Digests of the files that no version uses. Asked of what is committed by now, whatever the
+/// transaction's snapshot shows: another model may have come to share a file since.
+fn unused_files() -> Result<Vec<String>> {
+    spi::latest(|| {
+        spi::query(
+            "SELECT b.digest FROM riskft.blob b WHERE NOT EXISTS (
                  SELECT FROM riskft.version v
                  WHERE b.digest IN (v.version_digest, v.encoder_digest, v.training_digest))",
             &[],
+            true,
+            |row| row.get::<String>(1).unwrap_or_default(),
         )
     })
 }

@@ -145,6 +145,33 @@ fn importing_twice_adds_versions_and_shares_files() {
     assert_eq!(files(&database), 0);
 }
 
+/// A drop in a transaction whose snapshot is older than another model that shares the files.
+#[test]
+fn a_drop_leaves_files_that_another_model_came_to_share() {
+    for isolation in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
+        let (database, mut analyst) = small_model();
+        let (bytes, scores) = (export(&mut analyst, "m"), bits(&mut analyst, SCORES));
+        analyst
+            .run(&format!("BEGIN ISOLATION LEVEL {isolation}; SELECT count(*) FROM riskft.models"));
+        assert_eq!(import(&mut database.analyst(), "other", &bytes), 1);
+        analyst.run("SELECT riskft_drop('m'); COMMIT");
+        let mut superuser = database.superuser();
+        let files: i64 = superuser.value(
+            "SELECT count(DISTINCT digest) FROM riskft.blob JOIN riskft.blob_chunk USING (digest)",
+        );
+        assert_eq!(files, 2, "{isolation}: a version file and a training file");
+        let other = "SELECT risk_score('other', l) FROM loans l ORDER BY loan_id";
+        assert_eq!(bits(&mut superuser, other), scores, "{isolation}");
+        let exported = export(&mut superuser, "other");
+        assert_eq!(import(&mut superuser, "again", &exported), 1, "{isolation}");
+        superuser.run("SELECT riskft_drop('other'), riskft_drop('again')");
+        let rows: i64 = superuser.value(
+            "SELECT (SELECT count(*) FROM riskft.blob) + (SELECT count(*) FROM riskft.blob_chunk)",
+        );
+        assert_eq!(rows, 0, "{isolation}");
+    }
+}
+
 #[test]
 fn only_owners_export_and_import() {
     let (database, mut analyst) = small_model();
