@@ -206,10 +206,9 @@ fn a_promoted_standby_trains() {
     let waited: String = here.value(&format!("SELECT riskft_wait({run}, '100 ms')"));
     assert_eq!(waited, "running");
     assert_eq!(bits(&mut here, SCORES), scores);
-    assert!(analyst.value::<bool>(&format!("SELECT riskft_cancel({run})")));
-
     standby.promote();
     assert_eq!(here.value::<String>(state), "failed");
+    assert!(analyst.value::<bool>(&format!("SELECT riskft_cancel({run})")));
     here.run(&small_training("m", "loans", "\"seed\": 9, \"deploy\": \"always\", "));
     assert_ne!(bits(&mut here, SCORES), scores);
     let versions: Vec<i32> = here.values("SELECT version FROM riskft.versions ORDER BY 1");

@@ -78,6 +78,8 @@ impl Export {
     }
 }
 
+type Change<'a> = &'a dyn Fn(&mut Export);
+
 fn figure(part: &str, metric: &str, value: Option<f64>) -> PartMetric {
     let metric = Metric { metric: metric.into(), value, ci_low: None, ci_high: value };
     PartMetric { part: part.into(), metric }
@@ -136,14 +138,14 @@ fn every_truncation_and_every_flipped_bit_is_refused() {
 #[test]
 fn a_dishonest_bundle_is_refused() {
     let tiny = tiny();
-    let changed = |texts: usize, change: &dyn Fn(&mut Export)| {
+    let changed = |texts: usize, change: Change<'_>| {
         let mut export = Export::new(&tiny, texts);
         change(&mut export);
         code(&export.bytes())
     };
     let damaged = Some("XX001".to_owned());
     assert_eq!(changed(TEXTS, &|_| ()), None);
-    let lies: [(&str, &dyn Fn(&mut Export)); 17] = [
+    let lies: [(&str, Change<'_>); 17] = [
         ("no version", &|e| {
             e.manifest.files.remove(0);
             e.files.remove(0);
