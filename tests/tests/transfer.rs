@@ -280,10 +280,14 @@ fn damaged_bytes_are_refused_and_nothing_is_stored() {
     assert_eq!(import(&mut analyst, "x", &bytes), 1);
 }
 
-/// A damaged stored file is no export.
+/// A version that no bytea can hold, by what the catalogue says; and a damaged file.
 #[test]
-fn a_damaged_version_is_not_exported() {
+fn a_huge_or_damaged_version_is_not_exported() {
     let (database, mut analyst) = small_model();
+    let mut superuser = database.superuser();
+    superuser.run("BEGIN; UPDATE riskft.blob SET length = 1 << 30 WHERE kind = 'training'");
+    let error = refuses(&mut superuser, EXPORT, "54000");
+    assert!(error.hint().is_some_and(|hint| hint.contains("pg_dump")), "{error:?}");
     database.superuser().run(
         "UPDATE riskft.blob_chunk SET bytes = set_byte(bytes, 2000, 255 - get_byte(bytes, 2000))
          WHERE digest = (SELECT training_digest FROM riskft.version)",
