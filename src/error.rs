@@ -3,12 +3,12 @@
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::PgLogLevel;
+use pgrx::{pg_sys, PgLogLevel};
 use riskft_core::refusal::Refusal;
 
 /// Ends the statement with the refusal as its error.
 pub fn raise(refusal: Refusal) -> ! {
-    report(refusal, PgLogLevel::ERROR);
+    error_report(refusal).report(PgLogLevel::ERROR);
     unreachable!("an ERROR does not return")
 }
 
@@ -19,11 +19,43 @@ pub fn or_raise<T>(result: Result<T, Refusal>) -> T {
 
 /// A WARNING with its detail.
 pub fn warn(message: &str, detail: &str) {
-    let warning = Refusal::new("01000", message).detail(detail);
-    report(warning, PgLogLevel::WARNING);
+    tell(Refusal::new("01000", message).detail(detail), PgLogLevel::WARNING);
 }
 
-fn report(refusal: Refusal, level: PgLogLevel) {
+/// A NOTICE; the arguments are those of `format!`.
+macro_rules! notice {
+    ($($argument:tt)*) => { $crate::error::note(format!($($argument)*)) };
+}
+pub(crate) use notice;
+
+/// A line of the server's log; the arguments are those of `format!`.
+macro_rules! log {
+    ($($argument:tt)*) => { $crate::error::write_log(format!($($argument)*)) };
+}
+pub(crate) use log;
+
+pub fn note(text: String) {
+    tell(Refusal::new("00000", text), PgLogLevel::NOTICE);
+}
+
+pub fn write_log(text: String) {
+    tell(Refusal::new("00000", text), PgLogLevel::LOG);
+}
+
+/// Says something that ends nothing, unless an interrupt waits.
+///
+/// The server looks for interrupts after each report, and converts it to the client's encoding: an
+/// ERROR may leave it. pgrx guards every call of the server but this one (its notice!, warning! and
+/// log! do not), and an ERROR that leapt over the callers' frames would leave their trainer, their
+/// locks and their files behind.
+fn tell(refusal: Refusal, level: PgLogLevel) {
+    let report = error_report(refusal);
+    // SAFETY: the frames that an ERROR leaps over are those of the report alone, which own nothing
+    // that must be dropped.
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| report.report(level)) }
+}
+
+fn error_report(refusal: Refusal) -> ErrorReport {
     let code = PgSqlErrorCode::from(sqlstate(&refusal.code));
     let mut report = ErrorReport::new(code, refusal.message, "riskft");
     if !refusal.detail.is_empty() {
@@ -32,7 +64,7 @@ fn report(refusal: Refusal, level: PgLogLevel) {
     if !refusal.hint.is_empty() {
         report = report.set_hint(refusal.hint);
     }
-    report.report(level);
+    report
 }
 
 /// PostgreSQL's MAKE_SQLSTATE: six bits a character, the first lowest.

@@ -10,7 +10,7 @@ use riskft_core::metrics::{self, Metric};
 use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::catalog::{self, VersionFiles};
-use crate::error::{or_raise, warn};
+use crate::error::{self, or_raise, warn};
 use crate::model_cache::{self, SharedScorer};
 use crate::relation::{Relation, Scan};
 use crate::settings;
@@ -51,14 +51,14 @@ fn evaluate(
     let relation = Relation::resolve(&required(relation, "relation")?)?;
     let scored = score_relation(&scorer, &relation, &required(target, "target")?)?;
     if scored.unlabelled > 0 {
-        pgrx::notice!("{} rows without a label are left out", scored.unlabelled);
+        error::notice!("{} rows without a label are left out", scored.unlabelled);
     }
     let threshold = scorer.borrow().model().specification().threshold;
     warn_of_fitted_rows(&files, &scored.hashes)?;
     let result = metrics::evaluate(&scored.scores, &scored.labels, threshold);
     let positives = scored.labels.iter().filter(|l| **l).count();
     if positives == 0 || positives == scored.labels.len() {
-        pgrx::notice!(
+        error::notice!(
             "auc, ks, f1 and average_precision are null: the {} labelled rows are not of two classes (one class, or none)",
             scored.labels.len()
         );

@@ -17,7 +17,7 @@ use riskft_core::tokenize::{compile_tokenizer_json, tokenizer_json, Layout};
 
 use crate::base::{self, CONFIG, TOKENIZER, WEIGHTS};
 use crate::catalog;
-use crate::error::or_raise;
+use crate::error::{self, or_raise};
 use crate::settings;
 
 /// Largest tokenizer.json or vocab.txt, bytes; that of 250,000 tokens has 17 MB.
@@ -74,7 +74,7 @@ fn import(name: &str, path: &str) -> Result<()> {
     let copy = unfinished.write(WEIGHTS, &mut weights.take(max_size() + 1))?;
     check_weights(&copy, &shape)?;
     unfinished.name(name)?;
-    pgrx::log!("riskft base model \"{name}\" is imported by role \"{}\"", catalog::current_role());
+    error::log!("riskft base model \"{name}\" is imported by role \"{}\"", catalog::current_role());
     Ok(())
 }
 

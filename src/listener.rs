@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use riskft_core::protocol::{Event, Progress, TrainingResult};
 use riskft_core::refusal::Result;
 
-use crate::error::warn;
+use crate::error::{self, warn};
 use crate::progress::StatusFile;
 
 /// Least time between two NOTICEs of one phase: those with an epoch's figures, and the others.
@@ -43,7 +43,7 @@ impl Listener {
 
     /// A NOTICE that the run keeps.
     pub fn notice(&mut self, text: String) {
-        pgrx::notice!("{text}");
+        error::notice!("{text}");
         self.keep(text);
     }
 
@@ -71,7 +71,7 @@ impl Listener {
             return;
         }
         self.last = Some((progress.phase.clone(), now));
-        pgrx::notice!("{}", describe(progress));
+        error::notice!("{}", describe(progress));
     }
 }
 

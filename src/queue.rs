@@ -12,7 +12,7 @@ use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::base;
 use crate::catalog;
-use crate::error::or_raise;
+use crate::error::{self, or_raise};
 use crate::lock;
 use crate::pause::pause;
 use crate::progress;
@@ -46,7 +46,7 @@ pub fn add(mut request: Request) -> Result<i64> {
     let id = run::next_id()?;
     run::queue(id, &request, &settings::search_path())?;
     start_at_commit();
-    pgrx::notice!(
+    error::notice!(
         "run {id} of model \"{}\" is queued; it starts when this transaction commits",
         request.model
     );
@@ -159,7 +159,7 @@ fn cancel(id: i64) -> Result<bool> {
     // A worker may have taken it on meanwhile.
     let Some(pid) = lock::runner_of(id)? else {
         let state = run::state(id)?.map_or("rolled back".to_owned(), |row| row.state);
-        pgrx::notice!("run {id} has ended already: {state}");
+        error::notice!("run {id} has ended already: {state}");
         return Ok(false);
     };
     // SAFETY: the process holds the run's lock, so it is a backend or a worker of this server;

@@ -7,7 +7,7 @@ use pgrx::{pg_extern, pg_sys};
 use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::catalog::{self, Hold, Privilege, PUBLIC};
-use crate::error::or_raise;
+use crate::error::{self, or_raise};
 use crate::lifecycle::{given, owner_of};
 use crate::spi::{self, Param};
 
@@ -93,7 +93,7 @@ impl<'a> Grant<'a> {
     }
 
     fn notice(&self, verb: &str) {
-        pgrx::notice!(
+        error::notice!(
             "role \"{}\" {verb} privilege {} on model \"{}\"",
             self.role,
             self.privilege.name(),

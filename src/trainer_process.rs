@@ -17,6 +17,7 @@ use pgrx::check_for_interrupts;
 use riskft_core::protocol::{Event, MAX_LINE};
 use riskft_core::refusal::{code, Refusal, Result};
 
+use crate::error;
 use crate::pause::pause;
 
 /// Longest wait between two looks at interrupts, milliseconds.
@@ -60,9 +61,18 @@ impl TrainerProcess {
         // only; it allocates nothing.
         unsafe { command.pre_exec(move || prepare_child(backend)) };
         let mut child = command.spawn().map_err(|e| {
-            Refusal::new(code::UNDEFINED_FILE, "trainer program cannot be started")
+            let (code, hint) = match e.raw_os_error() {
+                Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => {
+                    ("53000", "The server's user has no process or file left; try again later.")
+                }
+                _ => (
+                    code::UNDEFINED_FILE,
+                    "Install riskft-trainer there, or set riskft.trainer_path.",
+                ),
+            };
+            Refusal::new(code, "trainer program cannot be started")
                 .detail(format!("Starting \"{path}\" failed: {e}."))
-                .hint("Install riskft-trainer there, or set riskft.trainer_path.")
+                .hint(hint)
         })?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
@@ -253,7 +263,7 @@ impl TrainerProcess {
         } else {
             format!(" Its last words were \"{last}\".")
         };
-        pgrx::log!("riskft trainer ended without a result. {how}. {tail}");
+        error::log!("riskft trainer ended without a result. {how}. {tail}");
         Refusal::new(code::EXTERNAL_ROUTINE, "trainer ended without a result")
             .detail(format!("{how}.{said}"))
             .hint("Nothing was stored. The server log holds what the trainer wrote last.")

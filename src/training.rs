@@ -14,6 +14,7 @@ use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::base;
 use crate::catalog;
+use crate::error;
 use crate::feed::feed;
 use crate::listener::Listener;
 use crate::lock::{Held, Lock};
@@ -129,7 +130,7 @@ impl Training {
         self.take_place()?;
         let request = &self.request;
         let header = job_header(request, self.base_directory.clone(), &scan);
-        pgrx::log!(
+        error::log!(
             "riskft run {}: training of model \"{}\" on {} starts, method {}",
             self.run.id,
             request.model,
@@ -189,7 +190,7 @@ impl Training {
 
     fn log(&self, how: &str, why: Option<&str>) {
         let seconds = self.begun.elapsed().as_secs_f64();
-        pgrx::log!(
+        error::log!(
             "riskft run {}: training of model \"{}\" {how} after {seconds:.1} s{}{}",
             self.run.id,
             self.request.model,

@@ -14,7 +14,7 @@ use riskft_core::refusal::{code, Refusal, Result};
 use serde_json::Value;
 
 use crate::catalog::{self, ModelName, StoredFile, VersionFiles};
-use crate::error::or_raise;
+use crate::error::{self, or_raise};
 use crate::lifecycle::{given, owner_of};
 use crate::model_cache;
 use crate::publish;
@@ -36,7 +36,7 @@ fn riskft_import_model(model: Option<&str>, bytes: Option<&[u8]>) -> i32 {
     unsafe { pg_sys::PreventCommandIfReadOnly(c"riskft_import_model()".as_ptr()) };
     let version = given("model", model).and_then(|model| import(model, given("bytes", bytes)?));
     let (version, verdict) = or_raise(version);
-    pgrx::notice!("{verdict}");
+    error::notice!("{verdict}");
     version
 }
 
@@ -203,7 +203,7 @@ fn import(name: &str, bytes: &[u8]) -> Result<(i32, String)> {
     // statement's end takes the rows back.
     catalog::require_owner(name, &owner)?;
     let version = published.version;
-    pgrx::log!("riskft run {run}: version {version} of model \"{name}\" is imported");
+    error::log!("riskft run {run}: version {version} of model \"{name}\" is imported");
     if version > 1 {
         return Ok((
             version,

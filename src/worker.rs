@@ -16,7 +16,7 @@ use pgrx::PgTryBuilder;
 use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::catalog;
-use crate::error::refusal_of;
+use crate::error::{self, refusal_of};
 use crate::lock::Lock;
 use crate::pause::pause;
 use crate::progress::StatusFile;
@@ -218,12 +218,12 @@ pub unsafe extern "C-unwind" fn riskft_dispatcher(_argument: Datum) {
             Ok(true) => {}
             // The extension was dropped.
             Err(refusal) if [code::NO_CATALOGUE, "42P01"].contains(&refusal.code.as_str()) => {
-                pgrx::log!("riskft dispatcher ends: {}", refusal.message);
+                error::log!("riskft dispatcher ends: {}", refusal.message);
                 return;
             }
             // A run must not stay queued because of what goes by: the lock table was full, say.
             Err(refusal) => {
-                pgrx::log!("riskft dispatcher tries again: {}", refusal.message);
+                error::log!("riskft dispatcher tries again: {}", refusal.message);
                 pause(AFTER_ERROR);
             }
         }
@@ -327,7 +327,7 @@ pub unsafe extern "C-unwind" fn riskft_runner(_argument: Datum) {
         Ok(Some(claimed)) => claimed,
         Ok(None) => return,
         Err(refusal) => {
-            pgrx::log!("riskft run {} cannot be taken on: {}", order.run, refusal.message);
+            error::log!("riskft run {} cannot be taken on: {}", order.run, refusal.message);
             return;
         }
     };
@@ -403,6 +403,6 @@ fn end(run: i64, refusal: &Refusal, notices: &[String]) {
         (&raw mut pg_sys::QueryCancelPending).write_volatile(0);
     }
     if let Err(error) = in_transaction(|| run::fail(run, "running", refusal, notices)) {
-        pgrx::log!("riskft run {run}: its end could not be written: {}", error.message);
+        error::log!("riskft run {run}: its end could not be written: {}", error.message);
     }
 }
