@@ -1,5 +1,5 @@
 # Each target is one script; `make help` lists them.
-.PHONY: help setup install demo psql demo-url demo-stop check test soak bench clean
+.PHONY: help setup install demo psql demo-url demo-stop check test soak fuzz bench clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -30,6 +30,9 @@ test: setup install ## everything, end to end, against throw-away clusters
 
 soak: setup install ## kill, cancel and cut off trainings hundreds of times; goes on where it was
 	@scripts/soak.sh
+
+fuzz: ## search for hostile inputs: TARGET=options MINUTES=10 (fuzz/README.md lists the targets)
+	@scripts/fuzz.sh
 
 bench: setup install ## measure, and print the figures of benches/RESULTS.md
 	@benches/run

@@ -2,7 +2,8 @@
 # Searches for inputs that a parser of the core does not survive: libFuzzer, on stable Rust.
 #   TARGET   artifact | encoder | base | vocabulary | tokenizer | options | protocol | dataset
 #   MINUTES  how long (10)
-# What is found lies in $CARGO_TARGET_DIR/fuzz/TARGET; fuzz/corpus/TARGET takes a small cover of it.
+# What makes the target fail lies in $CARGO_TARGET_DIR/fuzzing/found/TARGET-faults; fuzz/corpus/TARGET
+# gets the smallest of the inputs that together reach what was reached, 110 kB at most.
 . "$(dirname "$0")/common.sh"
 cd "$root/fuzz"
 : "${TARGET:?name the target: make fuzz TARGET=options MINUTES=10}"
@@ -21,9 +22,22 @@ CARGO_TARGET_DIR=$target CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; echo "${flags[*]
 
 binary=$target/$triple/release/riskft-fuzz
 work=$target/found/$TARGET
-mkdir -p "$work" "$work-faults"
+cover=$target/found/$TARGET-cover
+corpus=corpus/$TARGET
+rm -rf "$cover"
+mkdir -p "$work" "$work-faults" "$cover" "$corpus"
 export RISKFT_FUZZ=$TARGET
 say "fuzz $TARGET for $minutes minutes"
-RISKFT_FUZZ_SEEDS=$work nice -n 19 "$binary" "$work" "corpus/$TARGET" \
-    -artifact_prefix="$work-faults/" -max_total_time=$((minutes * 60)) -max_len=65536 \
-    -timeout=60 -rss_limit_mb=1024 -print_final_stats=1 -verbosity=1
+RISKFT_FUZZ_SEEDS=$work nice -n 19 "$binary" "$work" "$corpus" -artifact_prefix="$work-faults/" \
+    -max_total_time=$((minutes * 60)) -max_len=65536 -timeout=60 -rss_limit_mb=1024 \
+    -print_final_stats=1
+
+say "keep the smallest inputs"
+"$binary" -set_cover_merge=1 -use_counters=0 -max_len=65536 "$cover" "$corpus" "$work" 2>/dev/null
+bytes=$(cat "$corpus"/* 2>/dev/null | wc -c)
+while read -r size name; do
+    bytes=$((bytes + size))
+    [ "$bytes" -le 110000 ] || break
+    cp "$cover/$name" "$corpus/${name:0:16}"
+done < <(find "$cover" -type f -printf '%s %f\n' | sort -n)
+say "$corpus holds $(find "$corpus" -type f | wc -l) inputs"

@@ -39,7 +39,7 @@ pub fn note(text: String) {
 }
 
 pub fn write_log(text: String) {
-    tell(Refusal::new("00000", text), PgLogLevel::LOG);
+    tell(Refusal::new("00000", text), PgLogLevel::LOG_SERVER_ONLY);
 }
 
 /// Says something that ends nothing, unless an interrupt waits.

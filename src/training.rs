@@ -203,8 +203,10 @@ impl Training {
 impl Drop for Training {
     fn drop(&mut self) {
         UNDER_WAY.set(false);
-        // An ERROR (a cancel, a fault in the relation's SQL) came this way.
+        // An ERROR (a cancel, a fault in the relation's SQL) came this way; a second one, out of
+        // the report, would end the process.
         if !self.ended {
+            let _held = HeldInterrupts::begin();
             self.log(
                 "was ended",
                 Some("by the error that follows, or by the handler that caught it"),
@@ -281,4 +283,24 @@ fn trainer_environment() -> Vec<(String, String)> {
         variables.push(("LD_LIBRARY_PATH".to_owned(), format!("{libtorch}/lib")));
     }
     variables
+}
+
+/// No interrupt is served while this lives.
+struct HeldInterrupts;
+
+impl HeldInterrupts {
+    fn begin() -> Self {
+        // SAFETY: this process's own counter, as HOLD_INTERRUPTS raises it.
+        unsafe { pg_sys::InterruptHoldoffCount += 1 };
+        HeldInterrupts
+    }
+}
+
+impl Drop for HeldInterrupts {
+    fn drop(&mut self) {
+        // SAFETY: undoes `begin`; an ERROR in between would have set it to zero.
+        unsafe {
+            pg_sys::InterruptHoldoffCount = pg_sys::InterruptHoldoffCount.saturating_sub(1);
+        }
+    }
 }

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzzer_mutate;
 use serde_json::{json, Value};
 
-use crate::targets::Form;
+use crate::targets::{Form, MOST_INPUT};
 
 /// SplitMix64.
 struct Random(u64);
@@ -153,8 +153,10 @@ fn change(node: &mut Value, donor: Value, random: &mut Random) {
         (0, node) => *node = donor,
         (1, Value::Array(items)) if !items.is_empty() => {
             let item = items[random.below(items.len())].clone();
+            // No longer than an input may be, or repeats of repeats would take all memory.
+            let room = MOST_INPUT / (1 + item.to_string().len());
             let times = [1, 2, 30, 300][random.below(4)];
-            items.extend(std::iter::repeat_n(item, times));
+            items.extend(std::iter::repeat_n(item, times.min(room)));
         }
         (2, Value::Array(items)) if !items.is_empty() => {
             items.remove(random.below(items.len()));

@@ -221,15 +221,10 @@ impl Options {
                 .hint("Write for example options => '{\"rank\": 8, \"seed\": 7}'."));
             }
         };
-        let mut whole = serde_json::to_value(Options::default())
-            .ok()
-            .and_then(|v| v.as_object().cloned())
-            .unwrap_or_default();
+        let mut whole = defaults();
         merge(&mut whole, given, "")?;
-        let options: Options = serde_json::from_value(Value::Object(whole)).map_err(|e| {
-            invalid("invalid option value", format!("{}.", capitalised(&e.to_string())))
-                .hint("The README lists each option with its kind and default.")
-        })?;
+        let options: Options = serde_json::from_value(Value::Object(whole))
+            .map_err(|error| misfit(given).unwrap_or_else(|| no_options(&error)))?;
         options.check()?;
         Ok(options)
     }
@@ -263,7 +258,7 @@ impl Options {
             return Err(invalid(
                 "invalid split",
                 format!(
-                    "The shares sum to {sum}, train is {}, validation is {}.",
+                    "The shares in \"split\" sum to {sum}, train is {}, validation is {}.",
                     s.train, s.validation
                 ),
             )
@@ -293,20 +288,75 @@ fn range(name: &str, value: f64, low: f64, high: f64) -> Result<()> {
         .hint(format!("It must be between {low} and {high}.")))
 }
 
-/// Lays `given` over the defaults; an unknown key is refused. `roles` takes any key.
+/// Lays `given` over the defaults; an unknown key is refused, and a value of another kind than the
+/// default's. `roles` takes any key.
 fn merge(whole: &mut Map<String, Value>, given: &Map<String, Value>, prefix: &str) -> Result<()> {
     for (key, value) in given {
         let Some(slot) = whole.get_mut(key) else {
             return Err(unknown_key(prefix, key, whole.keys()));
         };
+        let name = format!("{prefix}{key}");
         match (slot, value) {
-            (Value::Object(inner), Value::Object(more)) if key != "roles" => {
-                merge(inner, more, &format!("{prefix}{key}."))?;
+            (Value::Object(inner), Value::Object(more)) if name != "roles" => {
+                merge(inner, more, &format!("{name}."))?;
             }
-            (slot, value) => *slot = value.clone(),
+            (slot, value) => {
+                demand_kind(&name, slot, value)?;
+                *slot = value.clone();
+            }
         }
     }
     Ok(())
+}
+
+/// Refuses a value of another kind than the default's.
+fn demand_kind(name: &str, default: &Value, value: &Value) -> Result<()> {
+    let (fits, wanted) = match default {
+        Value::Number(n) if n.is_u64() => {
+            (value.is_u64(), "It must be a whole number, 0 to 18446744073709551615.")
+        }
+        Value::Number(_) => (value.is_number(), "It must be a number."),
+        Value::Object(_) => (value.is_object(), "It must be a JSON object."),
+        _ => (value.is_string(), "It must be a string."),
+    };
+    if !fits {
+        return Err(
+            invalid("invalid option value", format!("Option \"{name}\" is {value}.")).hint(wanted)
+        );
+    }
+    let members = value.as_object().into_iter().flatten();
+    match members.into_iter().find(|(_, role)| !role.is_string()) {
+        None => Ok(()),
+        Some((column, role)) => Err(invalid(
+            "invalid option value",
+            format!("Option \"{name}\" gives column \"{column}\" the role {role}."),
+        )
+        .hint("A role is a string, such as \"category\".")),
+    }
+}
+
+/// The refusal of the first option whose value is none of its words, though of the right kind.
+fn misfit(given: &Map<String, Value>) -> Option<Refusal> {
+    given.iter().find_map(|(key, value)| {
+        let mut whole = defaults();
+        merge(&mut whole, &Map::from_iter([(key.clone(), value.clone())]), "").ok()?;
+        let error = serde_json::from_value::<Options>(Value::Object(whole)).err()?;
+        let detail = format!("Option \"{key}\" is {value}: {error}.");
+        Some(invalid("invalid option value", detail).hint(LISTED))
+    })
+}
+
+fn no_options(error: &serde_json::Error) -> Refusal {
+    invalid("invalid option value", format!("In the options, {error}.")).hint(LISTED)
+}
+
+const LISTED: &str = "The README lists each option with its kind and default.";
+
+fn defaults() -> Map<String, Value> {
+    match serde_json::to_value(Options::default()) {
+        Ok(Value::Object(map)) => map,
+        _ => Map::new(),
+    }
 }
 
 /// The refusal of an unknown key, with the nearest of the known ones as its hint.
@@ -322,11 +372,6 @@ pub fn unknown_key<'a>(
         Some(nearest) => refusal.hint(format!("Perhaps you meant \"{prefix}{nearest}\".")),
         None => refusal,
     }
-}
-
-fn capitalised(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
 }
 
 #[cfg(test)]
@@ -365,10 +410,14 @@ mod tests {
             json!({"split": 3}),
             json!({"roles": {"a": "colour"}}),
             json!({"gate": {"flips": 2}}),
+            json!({"gate": [1, 1, 1, 1]}),
+            json!({"deploy": {"always": null}}),
+            json!({"roles": {"a": {"text": null}}}),
         ] {
             let refusal = Options::parse(&bad).expect_err(&bad.to_string());
             assert_eq!(refusal.code, code::INVALID_PARAMETER, "{bad}");
-            assert!(!refusal.detail.is_empty(), "{bad}");
+            let named = bad.as_object().and_then(|map| map.keys().next());
+            assert!(named.is_none_or(|name| refusal.detail.contains(name)), "{refusal:?}");
         }
     }
 

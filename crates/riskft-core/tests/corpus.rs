@@ -41,8 +41,8 @@ fn damaged_seeds_are_survived() {
         for seed in (target.seeds)() {
             assert!(seed.len() <= targets::MOST_INPUT, "{}: {} bytes", target.name, seed.len());
             targets::run(target, &seed);
-            // Sixteen thousand runs at most for one seed.
-            let step = 1 + seed.len() / 8000;
+            // Four thousand runs at most for one seed.
+            let step = 1 + seed.len() / 2000;
             for at in (0..seed.len()).step_by(step) {
                 targets::run(target, &seed[..at]);
                 let mut changed = seed.clone();

@@ -25,7 +25,8 @@ pub use write::{write, Tensor, TensorSet};
 pub type Storage = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
 /// Largest header of a model file, bytes. Names and shapes take about 20 kB; the rest is the
-/// specification, whose categories can hold thousands of labels.
+/// specification, whose categories can hold thousands of labels. While it is read, it takes up to
+/// twenty times as much memory.
 pub const MAX_HEADER: usize = 4 << 20;
 /// Value of `riskft` in a file's metadata.
 pub const FORMAT: &str = "1";
@@ -238,6 +239,7 @@ fn refuse_foreign(bytes: &[u8]) -> Result<(), ArtifactError> {
         [b'G', b'G', b'U', b'F', ..] => "a GGUF file",
         [0x1f, 0x8b, ..] => "a gzip file",
         [0x89, b'H', b'D', b'F', ..] => "an HDF5 file",
+        _ if bytes.starts_with(b"version https://git-lfs") => "a Git LFS pointer",
         _ => return Ok(()),
     };
     Err(ArtifactError::Foreign(foreign))

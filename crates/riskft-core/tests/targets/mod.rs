@@ -6,7 +6,7 @@
 #![allow(dead_code)]
 
 mod bytes;
-mod dwarf;
+pub mod dwarf;
 pub mod memory;
 mod models;
 mod settings;
