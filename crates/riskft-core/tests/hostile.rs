@@ -11,6 +11,7 @@ use riskft_core::gemm::Kernel;
 use riskft_core::model::{Model, Scorer};
 use riskft_core::network::base::{foreign, read_shape, read_tensors};
 use riskft_core::refusal::Refusal;
+use riskft_core::tokenize::Layout;
 use targets::dwarf::{base, dwarf, shape};
 use targets::memory::{self, Counting};
 
@@ -188,4 +189,20 @@ fn lying_headers_are_refused_in_little_memory() {
         assert!(taken < MOST_MEMORY, "{start}: {taken} bytes");
     }
     println!("{} lying headers were refused in at most {largest} bytes", files.len());
+}
+
+/// A table without a free slot would make each lookup read all of it.
+#[test]
+fn a_crowded_vocabulary_is_refused() {
+    let (tokens, slots) = (100_000u32, 1u32 << 17);
+    let fields = [0, tokens, slots, 1, 2, 3, 1024, 1024, 0];
+    let mut file = b"RFV1".to_vec();
+    let mut put = |value: u32| file.extend_from_slice(&value.to_le_bytes());
+    fields.into_iter().for_each(&mut put);
+    (0..tokens).for_each(|_| put(0));
+    (0..slots).for_each(|slot| put(u32::from(slot % 300 != 0)));
+    assert!(Layout::check(&file).is_none());
+    let free = 40 + 4 * tokens as usize..file.len();
+    file[free].as_chunks_mut::<4>().0.iter_mut().step_by(200).for_each(|slot| *slot = [0; 4]);
+    assert!(Layout::check(&file).is_some());
 }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{json, Map, Value};
 
 use super::special::{plain_text_only, special};
-use super::vocabulary::{extend, flags, seed, slot, CONTINUING, HEADER, MAGIC};
+use super::vocabulary::{extend, flags, seed, slot, CONTINUING, HEADER, MAGIC, MAX_RUN};
 use super::{bytes, Normaliser};
 use crate::refusal::{code, Refusal, Result};
 
@@ -21,7 +21,7 @@ pub fn compile(tokens: &[&str], normaliser: Normaliser, max_characters: usize) -
         let id = tokens.iter().rposition(|token| *token == name);
         id.map(|id| id as u32).ok_or_else(|| unsupported(format!("It lacks the token {name}.")))
     };
-    let slots = hash_table(tokens);
+    let slots = hash_table(tokens)?;
     let text: usize = tokens.iter().map(|token| token.len()).sum();
     let max_piece = tokens.iter().map(|token| token.len()).max().unwrap_or(0);
     let header = [
@@ -53,21 +53,47 @@ pub fn compile(tokens: &[&str], normaliser: Normaliser, max_characters: usize) -
 }
 
 /// At most half full.
-fn hash_table(tokens: &[&str]) -> Vec<u32> {
+fn hash_table(tokens: &[&str]) -> Result<Vec<u32>> {
     let mut slots = vec![0u32; (2 * tokens.len() + 1).next_power_of_two()];
-    let mask = slots.len() - 1;
     for (id, token) in tokens.iter().enumerate() {
         let hash = match token.as_bytes().strip_prefix(CONTINUING) {
             Some(piece) if !piece.is_empty() => extend(seed(true), piece),
             _ => extend(seed(false), token.as_bytes()),
         };
-        let mut at = slot(hash) & mask;
-        while slots[at] != 0 && tokens[slots[at] as usize - 1] != *token {
-            at = (at + 1) & mask;
-        }
-        slots[at] = id as u32 + 1;
+        place(&mut slots, slot(hash), id, |other| tokens[other] == *token)?;
     }
-    slots
+    settled(slots)
+}
+
+/// Puts an entry into the first slot from `start` on that is free or holds the same.
+pub(super) fn place(
+    slots: &mut [u32],
+    start: usize,
+    entry: usize,
+    same: impl Fn(usize) -> bool,
+) -> Result<()> {
+    let mask = slots.len() - 1;
+    let found = (start..start.saturating_add(MAX_RUN)).map(|at| at & mask).find(|at| {
+        let taken = slots[*at] as usize;
+        taken == 0 || same(taken - 1)
+    });
+    match found {
+        Some(at) => slots[at] = entry as u32 + 1,
+        None => return Err(crowded()),
+    }
+    Ok(())
+}
+
+/// The table, if lookups in it end soon.
+pub(super) fn settled(slots: Vec<u32>) -> Result<Vec<u32>> {
+    if slots.split(|slot| *slot == 0).all(|run| run.len() <= MAX_RUN) {
+        return Ok(slots);
+    }
+    Err(crowded())
+}
+
+fn crowded() -> Refusal {
+    unsupported(format!("More than {MAX_RUN} of its tokens collide in the hash table."))
 }
 
 /// The flat vocabulary of a `tokenizer.json` (Hugging Face), if it is BERT's WordPiece or RoBERTa's

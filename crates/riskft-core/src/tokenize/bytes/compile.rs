@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{slot, Merge, FLAG_SPACE, HEADER, MAGIC};
 use crate::refusal::Result;
-use crate::tokenize::compile::{demand, unsupported, MAX_TOKENS};
+use crate::tokenize::compile::{demand, place, settled, unsupported, MAX_TOKENS};
 use crate::tokenize::special::{id, short, special};
 
 /// The flat vocabulary of a parsed `tokenizer.json` whose model is BPE, if it is byte-level, as
@@ -29,7 +29,7 @@ pub fn compile(json: &Value) -> Result<Vec<u8>> {
     let bytes = bytes(&vocab)?;
     let most = vocab.values().chain([&first, &last]).max().copied().unwrap_or(0);
     let space = json["pre_tokenizer"]["add_prefix_space"].as_bool().unwrap_or(true);
-    Ok(flat(u32::from(space) * FLAG_SPACE, most + 1, [first, last], &bytes, &merges))
+    flat(u32::from(space) * FLAG_SPACE, most + 1, [first, last], &bytes, &merges)
 }
 
 /// Refuses whatever is neither absent nor null, false, zero or empty.
@@ -106,8 +106,8 @@ fn flat(
     [first, last]: [u32; 2],
     bytes: &[u32; 256],
     merges: &[Merge],
-) -> Vec<u8> {
-    let slots = hash_table(merges);
+) -> Result<Vec<u8>> {
+    let slots = hash_table(merges)?;
     let header = [flags, tokens, merges.len() as u32, slots.len() as u32, first, last];
     let mut out = Vec::with_capacity(HEADER + 4 * (256 + 3 * merges.len() + slots.len()));
     out.extend_from_slice(&MAGIC);
@@ -115,23 +115,17 @@ fn flat(
     for field in header.into_iter().chain(*bytes).chain(merged).chain(slots) {
         out.extend_from_slice(&field.to_le_bytes());
     }
-    out
+    Ok(out)
 }
 
 /// At most half full. Of a pair listed twice, the later place counts.
-fn hash_table(merges: &[Merge]) -> Vec<u32> {
+fn hash_table(merges: &[Merge]) -> Result<Vec<u32>> {
     let mut slots = vec![0u32; (2 * merges.len() + 1).next_power_of_two()];
-    let mask = slots.len() - 1;
-    for (place, merge) in merges.iter().enumerate() {
-        let same = |slot: u32| {
-            let other = merges[slot as usize - 1];
-            (other.left, other.right) == (merge.left, merge.right)
-        };
-        let mut at = slot(merge.left, merge.right) & mask;
-        while slots[at] != 0 && !same(slots[at]) {
-            at = (at + 1) & mask;
-        }
-        slots[at] = place as u32 + 1;
+    for (number, merge) in merges.iter().enumerate() {
+        let pair = (merge.left, merge.right);
+        place(&mut slots, slot(pair.0, pair.1), number, |other| {
+            (merges[other].left, merges[other].right) == pair
+        })?;
     }
-    slots
+    settled(slots)
 }

@@ -14,6 +14,8 @@ mod compile;
 mod merge;
 mod split;
 
+use super::vocabulary::is_open;
+
 pub(super) use compile::compile;
 pub(super) use merge::Merger;
 
@@ -89,7 +91,7 @@ impl Layout {
         let known = vocabulary.bytes.iter().all(|id| u32::from_le_bytes(*id) < tokens)
             && vocabulary.merges.iter().all(|merge| Merge::read(merge).result < tokens)
             && vocabulary.slots.iter().all(|slot| u32::from_le_bytes(*slot) <= merges);
-        known.then_some(layout)
+        (known && is_open(vocabulary.slots)).then_some(layout)
     }
 
     pub fn tokens(&self) -> usize {
