@@ -65,7 +65,7 @@ impl Refusal {
     pub fn new(code: &str, message: impl Into<String>) -> Self {
         Refusal {
             code: code.into(),
-            message: brief(message.into()),
+            message: brief(one_line(message.into())),
             detail: String::new(),
             hint: String::new(),
         }
@@ -80,6 +80,18 @@ impl Refusal {
         self.hint = brief(hint.into());
         self
     }
+}
+
+/// Control characters, which names may hold, written as `<U+000A>`.
+fn one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let shown = |c: char| match c.is_control() {
+        true => format!("<U+{:04X}>", u32::from(c)),
+        false => c.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 /// A text that is too long, without its middle.
@@ -98,6 +110,12 @@ pub type Result<T> = std::result::Result<T, Refusal>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_one_line() {
+        let refusal = Refusal::new("42703", "column \"a\nb\u{7f}é\" does not exist");
+        assert_eq!(refusal.message, "column \"a<U+000A>b<U+007F>é\" does not exist");
+    }
 
     #[test]
     fn long_quotes_lose_their_middle() {
