@@ -24,7 +24,11 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("(repeat('{\"a\":', 1000) || '1' || repeat('}', 1000))::jsonb", "22023", "127 levels"),
     ("(repeat('[', 5000) || repeat(']', 5000))::jsonb", "22023", "127 levels"),
     ("(repeat('[', 10000000) || repeat(']', 10000000))::jsonb", "54001", "stack depth"),
-    ("('{\"rank\": ' || repeat('[', 100) || repeat(']', 100) || '}')::jsonb", "22023", "sequence"),
+    (
+        "('{\"rank\": ' || repeat('[', 100) || repeat(']', 100) || '}')::jsonb",
+        "22023",
+        "\"rank\" is [[[",
+    ),
     ("('{\"rank\": [' || repeat('1,', 1000000) || '1]}')::jsonb", "22023", "\"rank\""),
     ("jsonb_build_object(repeat('rank', 250000), 1)", "22023", "rankrank"),
     ("jsonb_build_object('rank', repeat('9', 1000000))", "22023", "999"),

@@ -313,7 +313,7 @@ fn merge(whole: &mut Map<String, Value>, given: &Map<String, Value>, prefix: &st
 fn demand_kind(name: &str, default: &Value, value: &Value) -> Result<()> {
     let (fits, wanted) = match default {
         Value::Number(n) if n.is_u64() => {
-            (value.is_u64(), "It must be a whole number, 0 to 18446744073709551615.")
+            (value.is_u64(), "It must be a whole number, not negative.")
         }
         Value::Number(_) => (value.is_number(), "It must be a number."),
         Value::Object(_) => (value.is_object(), "It must be a JSON object."),
