@@ -96,7 +96,8 @@ COMMENT ON VIEW riskft.progress IS
 
 CREATE VIEW riskft.runs WITH (security_barrier) AS
 SELECT r.run_id AS run, r.model_name AS model, r.owner, s.state, r.relation, r.target, r.method,
-       r.base, r.options, r.queued_at, r.started_at, r.ended_at, r.sqlstate,
+       r.base, r.options, r.queued_at, r.started_at, r.ended_at,
+       CASE WHEN r.state = 'running' AND s.state = 'failed' THEN '57P01' ELSE r.sqlstate END AS sqlstate,
        CASE WHEN r.state = 'running' AND s.state = 'failed'
             THEN 'the process that worked on the run ended' ELSE r.error END AS error,
        r.error_detail, r.error_hint, r.notices,

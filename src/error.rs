@@ -1,5 +1,7 @@
 //! Refusals become PostgreSQL errors here, and nowhere else.
 
+use std::panic::AssertUnwindSafe;
+
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -52,7 +54,34 @@ fn tell(refusal: Refusal, level: PgLogLevel) {
     let report = error_report(refusal);
     // SAFETY: the frames that an ERROR leaps over are those of the report alone, which own nothing
     // that must be dropped.
-    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| report.report(level)) }
+    let say = || unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| report.report(level)) };
+    if !std::thread::panicking() {
+        return say();
+    }
+    // An ERROR is on its way already, and a second one out of a drop would abort the process. One
+    // request to cancel may well arrive twice: the postmaster signals the backend and its group.
+    let held = unheard();
+    let _ = std::panic::catch_unwind(AssertUnwindSafe(say));
+    drop(held);
+}
+
+/// Interrupts wait until this goes.
+struct Unheard(u32);
+
+fn unheard() -> Unheard {
+    // SAFETY: the counter is this process's; its only thread changes it.
+    unsafe {
+        let before = (&raw const pg_sys::InterruptHoldoffCount).read_volatile();
+        (&raw mut pg_sys::InterruptHoldoffCount).write_volatile(before + 1);
+        Unheard(before)
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        // SAFETY: as above. It is set back, not counted down: an ERROR in between sets it to 0.
+        unsafe { (&raw mut pg_sys::InterruptHoldoffCount).write_volatile(self.0) }
+    }
 }
 
 fn error_report(refusal: Refusal) -> ErrorReport {

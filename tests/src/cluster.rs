@@ -145,6 +145,18 @@ impl Cluster {
         self.log.text().matches("all server processes terminated; reinitializing").count()
     }
 
+    /// Sets the soft limit of a resource of one of the server's processes, in the words of
+    /// prlimit(1): `--nproc=1:`.
+    pub fn limit(&self, pid: i32, resource: &str) {
+        let mut command = Command::new("prlimit");
+        command.arg("--pid").arg(pid.to_string()).arg(resource);
+        if let Some((user, group)) = server_user() {
+            command.uid(user).gid(group);
+        }
+        let output = command.output().expect("run prlimit");
+        assert!(output.status.success(), "prlimit: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     fn initialise(&self) {
         let output = self
             .command("initdb")

@@ -178,6 +178,60 @@ impl<'a> Arena<'a> {
         Ok(round)
     }
 
+    /// A queued training whose worker is killed so long after it took the run on.
+    pub fn worker_round(&mut self, after: Duration) -> Result<Round, String> {
+        let before = self.standing();
+        let cluster = self.database.cluster();
+        let recoveries = cluster.recoveries();
+        let call = self.call("wait => false,");
+        let mut analyst = self.database.analyst();
+        let run: i64 = analyst.query_one(&call, &[]).map_err(|e| e.to_string())?.get("run");
+        let mut seen = Vec::new();
+        let progress = format!("SELECT pid FROM riskft.progress WHERE run = {run} AND pid > 0");
+        process::await_true(PATIENCE, || {
+            seen = analyst.values::<i32>(&progress);
+            !seen.is_empty()
+        });
+        let Some(worker) = seen.first() else { return Err("the run has no worker".to_owned()) };
+        thread::sleep(after);
+        let phase = analyst
+            .values::<String>(&format!("SELECT phase FROM riskft.progress WHERE run = {run}"))
+            .pop()
+            .unwrap_or_else(|| "done".to_owned());
+        let trainer = process::trainer_of(*worker);
+        let struck = Instant::now();
+        let alive = process::exists(*worker);
+        process::signal(*worker, process::KILL);
+        if alive {
+            process::await_true(PATIENCE, || cluster.recoveries() > recoveries);
+            cluster.await_recovery();
+        }
+        if trainer.is_some_and(|pid| !process::await_end(pid, AT_ONCE)) {
+            return Err(format!("run {run}, {phase}: the trainer goes on"));
+        }
+        let outcome = self.run_told(run);
+        let round = Round { phase, lasted: struck.elapsed(), outcome };
+        let left = leftovers(&self.database);
+        let after = self.standing();
+        let whole = match round.outcome.as_str() {
+            "57P01" => after == before,
+            "done" => after.version > before.version && after.scores != before.scores,
+            _ => false,
+        };
+        if !whole || !left.is_empty() {
+            return Err(format!("{round:?}: {before:?} became {after:?}; left behind: {left:?}"));
+        }
+        Ok(round)
+    }
+
+    /// SQLSTATE of a failed run that has a reason, else its state.
+    fn run_told(&self, run: i64) -> String {
+        self.database.analyst().value(&format!(
+            "SELECT CASE WHEN state = 'failed' AND error <> '' THEN sqlstate ELSE state END
+             FROM riskft.runs WHERE run = {run}"
+        ))
+    }
+
     fn check(
         &self,
         round: &Round,

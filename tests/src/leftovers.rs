@@ -12,11 +12,30 @@ use crate::session::Session;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Questions to the catalogue, each with the answer 0 when all is well.
-const QUESTIONS: [(&str, &str); 6] = [
+const QUESTIONS: [(&str, &str); 9] = [
     (
         "files without a version",
         "SELECT count(*) FROM riskft.blob b WHERE NOT EXISTS (SELECT FROM riskft.version v
          WHERE b.digest IN (v.version_digest, v.encoder_digest, v.training_digest))",
+    ),
+    (
+        "versions without a file of theirs",
+        "SELECT count(*) FROM riskft.version v,
+             unnest(ARRAY[v.version_digest, v.encoder_digest, v.training_digest]) digest
+         WHERE digest IS NOT NULL AND NOT EXISTS
+             (SELECT FROM riskft.blob b WHERE b.digest = digest.digest)",
+    ),
+    (
+        "chunks without a file",
+        "SELECT count(*) FROM riskft.blob_chunk c WHERE NOT EXISTS
+             (SELECT FROM riskft.blob b WHERE b.digest = c.digest)",
+    ),
+    (
+        "figures without a version",
+        "SELECT count(*) FROM (SELECT model_id, version FROM riskft.metric
+             UNION SELECT model_id, version FROM riskft.feature
+             UNION SELECT model_id, version FROM riskft.deployment) f
+         WHERE (model_id, version) NOT IN (SELECT model_id, version FROM riskft.version)",
     ),
     (
         "files that do not fit their digest",

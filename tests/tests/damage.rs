@@ -64,7 +64,7 @@ fn damaged_cache_files_are_written_again() {
         }),
         ("unreadable", |path| {
             chown(path, Some(0), Some(0)).expect("take it away");
-            fs::set_permissions(path, fs::Permissions::from_mode(0)).expect("lock it");
+            fs::set_permissions(path, fs::Permissions::from_mode(0o000)).expect("lock it");
         }),
         ("a folder", |path| {
             fs::remove_file(path).expect("remove");

@@ -66,6 +66,44 @@ fn every_phase_can_be_cancelled() {
 }
 
 #[test]
+fn a_killed_worker_is_a_failed_run() {
+    let cluster = Cluster::start();
+    let mut arena = Arena::new(&cluster);
+    for half in 0..2 {
+        let round = arena.worker_round(arena.whole * half / 2).unwrap_or_else(|e| panic!("{e}"));
+        println!("{round:?}");
+    }
+    arena.train();
+}
+
+/// The server looks for interrupts, and converts to the client's encoding, in the middle of a
+/// notice: an ERROR there must not leave the trainer and the locks behind.
+#[test]
+fn a_notice_that_cannot_be_told_leaves_nothing() {
+    let cluster = Cluster::start();
+    let mut arena = Arena::new(&cluster);
+    let odd = arena.call("").replace("'m'", "'\u{6a21}\u{578b}'");
+    let plain = arena.call("");
+    let output = Command::new(program("psql"))
+        .args(["-X", "-h"])
+        .arg(cluster.socket_folder())
+        .args(["-U", "analyst", "-d", arena.database().name()])
+        .args(["-c", &format!("SET client_encoding = 'UTF8'; {}", "SELECT 1"), "-c"])
+        .arg(format!("DO $do$ BEGIN SET client_encoding = 'LATIN1'; END $do$; {odd}"))
+        .args(["-c", "RESET client_encoding", "-c", &plain])
+        .env("PGPORT", cluster.port().to_string())
+        .env("PGCLIENTENCODING", "UTF8")
+        .output()
+        .expect("run psql");
+    let told = String::from_utf8_lossy(&output.stderr);
+    println!("{told}");
+    assert!(output.status.success(), "the session does not go on: {told}");
+    assert_eq!(leftovers(arena.database()), [""; 0]);
+    let models: i64 = arena.database().superuser().value("SELECT count(*) FROM riskft.model");
+    assert!(models <= 2);
+}
+
+#[test]
 fn a_client_that_goes_away_ends_its_training() {
     let cluster = Cluster::start();
     let mut arena = Arena::new(&cluster);

@@ -307,9 +307,9 @@ fn a_run_whose_worker_is_gone_has_failed() {
     cluster.await_recovery();
     let mut analyst = database.analyst();
     assert_eq!(state(&mut analyst, killed), "failed");
-    let reason: String =
-        analyst.value(&format!("SELECT error FROM riskft.runs WHERE run = {killed}"));
-    assert!(reason.contains("ended"), "{reason}");
+    let reason: String = analyst
+        .value(&format!("SELECT sqlstate || ' ' || error FROM riskft.runs WHERE run = {killed}"));
+    assert!(reason.starts_with("57P01") && reason.contains("ended"), "{reason}");
     // The next run writes the ends down, and trains.
     let next = queue(&mut analyst, "m", SMALL);
     assert_eq!(wait(&mut analyst, next), "done");

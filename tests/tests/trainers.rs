@@ -140,3 +140,23 @@ fn the_trainer_is_the_first_to_go_when_memory_runs_out() {
     let own = fs::read_to_string(format!("/proc/{backend}/oom_score_adj")).expect("the backend's");
     assert_ne!(own.trim(), "1000");
 }
+
+/// The server's user may start no more processes, or the backend open no more files.
+#[test]
+fn a_trainer_that_cannot_be_started_for_want_of_resources() {
+    let cluster = Cluster::start();
+    let database = Database::within(&cluster);
+    fixture::small_loans(&database, 300);
+    let mut analyst = database.analyst();
+    let backend = analyst.pid();
+    let call = fixture::small_training("m", "loans", "");
+    for (low, high) in [("--nproc=1:", "--nproc=4096:"), ("--nofile=4:", "--nofile=1024:")] {
+        cluster.limit(backend, low);
+        let error = refuses(&mut analyst, &call, "53000");
+        println!("{:?}", error.detail());
+        cluster.limit(backend, high);
+        nothing_but(&database, 0);
+    }
+    analyst.run(&call);
+    nothing_but(&database, 1);
+}

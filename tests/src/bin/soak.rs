@@ -31,6 +31,8 @@ enum At {
     /// Right after a phase was entered, or up to so many milliseconds later.
     Phase(&'static str, u64),
     Publishing,
+    /// Spread evenly over a queued run, whose worker is struck.
+    Queued,
 }
 
 fn campaigns() -> Vec<Campaign> {
@@ -44,6 +46,7 @@ fn campaigns() -> Vec<Campaign> {
         campaign("server stopped at once, publishing", 5, Blow::StopServer, At::Publishing),
         campaign("backend terminated", 20, Blow::Terminate, At::Anywhere),
     ];
+    all.push(campaign("worker killed", 20, Blow::KillBackend, At::Queued));
     for phase in PHASES {
         let moment = match phase {
             "publish" => At::Publishing,
@@ -138,8 +141,12 @@ fn strike(campaign: &Campaign, arena: &mut Arena, round: u32) -> Result<Round, S
                 Moment::In(phase, Duration::from_millis(spread / u64::from(attempt + 1)))
             }
             At::Publishing => Moment::Publishing,
+            At::Queued => Moment::After(arena.whole * round / (campaign.rounds * (attempt + 1))),
         };
-        last = arena.round(moment, campaign.blow);
+        last = match (campaign.moment, moment) {
+            (At::Queued, Moment::After(after)) => arena.worker_round(after),
+            _ => arena.round(moment, campaign.blow),
+        };
         match &last {
             Ok(round) if round.outcome == "done" => {}
             _ => return last,
