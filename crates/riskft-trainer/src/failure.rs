@@ -41,9 +41,11 @@ fn out_of_memory(text: &str) -> Refusal {
         .hint("Train on fewer rows, or set options.batch_size, options.max_tokens or options.members lower.")
 }
 
-/// The message alone: libtorch adds a trace of C++ frames in further lines.
+/// The message alone: libtorch adds a trace of C++ frames in further lines, which an unwrapped
+/// error's text shows with its line ends escaped.
 fn first_line(text: &str) -> String {
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no message");
+    let lines = text.lines().flat_map(|line| line.split("\\n"));
+    let line = lines.map(str::trim).find(|line| !line.is_empty()).unwrap_or("no message");
     line.chars().take(500).collect()
 }
 
@@ -77,5 +79,13 @@ mod tests {
             let _ = Tensor::zeros([1 << 46], (Kind::Float, tch::Device::Cpu));
         });
         assert_eq!(refusal.code, code::OUT_OF_MEMORY, "{}", refusal.detail);
+    }
+
+    #[test]
+    fn an_unwrapped_error_comes_without_its_trace() {
+        let text = "called `Result::unwrap()` on an `Err` value: Torch(\"can't allocate memory\\nframe #0: c10\")";
+        let refusal = refused(|| panic!("{text}"));
+        assert_eq!(refusal.code, code::OUT_OF_MEMORY);
+        assert!(refusal.detail.ends_with("allocate memory"), "{}", refusal.detail);
     }
 }
