@@ -68,7 +68,10 @@ fn checked<'a>(
 ) -> Result<BTreeMap<String, TensorView<'a>>> {
     let mut views = BTreeMap::new();
     let mut typeless = false;
-    for (name, view) in file.iter() {
+    let mut all: Vec<(&str, TensorView<'_>)> = file.iter().collect();
+    // Of several faulty tensors the same one is named each time.
+    all.sort_unstable_by_key(|(name, _)| *name);
+    for (name, view) in all {
         typeless |= is_distilbert(name);
         let Some(canonical) = canonical_name(name) else { continue };
         match finite(view.dtype(), view.data()) {
