@@ -1,0 +1,50 @@
+use super::*;
+use serde_json::json;
+
+#[test]
+fn null_and_empty_are_the_defaults() {
+    assert_eq!(Options::parse(&Value::Null), Ok(Options::default()));
+    assert_eq!(Options::parse(&json!({})), Ok(Options::default()));
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest() {
+    let refusal = Options::parse(&json!({"rnak": 8})).unwrap_err();
+    assert_eq!(refusal.code, code::INVALID_PARAMETER);
+    assert!(refusal.detail.contains("rnak"));
+    assert!(refusal.hint.contains("\"rank\""));
+    let refusal = Options::parse(&json!({"gate": {"flip": 1}})).unwrap_err();
+    assert!(refusal.hint.contains("\"gate.flips\""));
+}
+
+#[test]
+fn every_kind_of_bad_value_is_refused() {
+    for bad in [
+        json!([]),
+        json!("x"),
+        json!({"rank": 0}),
+        json!({"rank": -1}),
+        json!({"rank": "16"}),
+        json!({"rank": 1.5}),
+        json!({"dropout": 1}),
+        json!({"text": "words"}),
+        json!({"split": {"train": 0.9}}),
+        json!({"split": 3}),
+        json!({"roles": {"a": "colour"}}),
+        json!({"gate": {"flips": 2}}),
+        json!({"gate": [1, 1, 1, 1]}),
+        json!({"deploy": {"always": null}}),
+        json!({"roles": {"a": {"text": null}}}),
+    ] {
+        let refusal = Options::parse(&bad).expect_err(&bad.to_string());
+        assert_eq!(refusal.code, code::INVALID_PARAMETER, "{bad}");
+        let named = bad.as_object().and_then(|map| map.keys().next());
+        assert!(named.is_none_or(|name| refusal.detail.contains(name)), "{refusal:?}");
+    }
+}
+
+#[test]
+fn roles_take_any_column_name() {
+    let options = Options::parse(&json!({"roles": {"My Col": "category"}})).unwrap();
+    assert_eq!(options.roles["My Col"], Role::Category);
+}
