@@ -33,9 +33,11 @@ RISKFT_FUZZ_SEEDS=$work nice -n 19 "$binary" "$work" "$corpus" -artifact_prefix=
     -print_final_stats=1
 
 say "keep the smallest inputs"
-"$binary" -set_cover_merge=1 -use_counters=0 -max_len=65536 "$cover" "$corpus" "$work" 2>/dev/null
-bytes=$(cat "$corpus"/* 2>/dev/null | wc -c)
+find "$corpus" -type f -exec cp -t "$cover" {} +
+"$binary" -set_cover_merge=1 -use_counters=0 -max_len=65536 "$cover" "$work" 2>/dev/null
+bytes=$(find "$corpus" -type f -exec cat {} + | wc -c)
 while read -r size name; do
+    [ ! -e "$corpus/$name" ] || continue
     bytes=$((bytes + size))
     [ "$bytes" -le 110000 ] || break
     cp "$cover/$name" "$corpus/${name:0:16}"

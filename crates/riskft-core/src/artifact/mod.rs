@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use sha2::{Digest as _, Sha256};
 
 use crate::protocol::BlobKind;
@@ -59,6 +59,20 @@ impl From<ArtifactError> for Refusal {
         Refusal::new(code::DATA_CORRUPTED, "model file is damaged")
             .detail(format!("The model file cannot be used: {error}."))
             .hint("Restore it from a backup, or train the model again.")
+    }
+}
+
+/// Why bytes are no safetensors file, in the same words each time: which of several faulty tensors
+/// the parser meets first is up to its hash map.
+pub(crate) fn malformed(error: &SafeTensorError) -> String {
+    match error {
+        SafeTensorError::InvalidOffset(_)
+        | SafeTensorError::TensorInvalidInfo
+        | SafeTensorError::ValidationOverflow
+        | SafeTensorError::MisalignedSlice => {
+            "the offsets, shapes and types of its tensors do not fit together".to_owned()
+        }
+        other => other.to_string(),
     }
 }
 
@@ -127,7 +141,7 @@ impl Artifact {
             return Err(ArtifactError::HeaderTooLong(length));
         }
         let (header, metadata) = SafeTensors::read_metadata(bytes)
-            .map_err(|error| ArtifactError::Malformed(error.to_string()))?;
+            .map_err(|error| ArtifactError::Malformed(malformed(&error)))?;
         let start = 8 + header;
         let tensors = metadata
             .tensors()

@@ -7,6 +7,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::names::{canonical_name, is_distilbert};
 use super::{foreign, unsupported};
+use crate::artifact::malformed;
 use crate::network::{encoder_parts, EncoderShape, FloatTensor, PartKind, TensorMap};
 use crate::refusal::Result;
 
@@ -58,7 +59,7 @@ fn open(file: &[u8]) -> Result<SafeTensors<'_>> {
     if let Some(length) = length.filter(|length| *length > MAX_HEADER) {
         return Err(unreadable(format!("its header claims {length} bytes")));
     }
-    SafeTensors::deserialize(file).map_err(|error| unreadable(error.to_string()))
+    SafeTensors::deserialize(file).map_err(|error| unreadable(malformed(&error)))
 }
 
 /// The encoder's tensors by canonical name: all there, of the config's shapes, finite.
