@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Searches for inputs that a parser of the core does not survive: libFuzzer, on stable Rust.
-#   TARGET   artifact | encoder | base | vocabulary | tokenizer | options | protocol | dataset
+#   TARGET   artifact | encoder | bundle | base | vocabulary | tokenizer | options | protocol | dataset
 #   MINUTES  how long (10)
 # What makes the target fail lies in $CARGO_TARGET_DIR/fuzzing/found/TARGET-faults; fuzz/corpus/TARGET
-# gets the smallest of the inputs that together reach what was reached, 110 kB at most.
+# gets the smallest of the inputs that reach what those kept do not, 110 kB at most in all.
 . "$(dirname "$0")/common.sh"
 cd "$root/fuzz"
 : "${TARGET:?name the target: make fuzz TARGET=options MINUTES=10}"

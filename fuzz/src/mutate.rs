@@ -1,9 +1,11 @@
 //! Mutations that keep lengths true: within JSON, within the header of a safetensors file, within a
-//! frame. One in three mutations is libFuzzer's own, of the bytes as they lie.
+//! frame, within an exported model. One in three mutations is libFuzzer's own, of the bytes as they
+//! lie.
 
 use libfuzzer_sys::fuzzer_mutate;
 use serde_json::{json, Value};
 
+use crate::targets::bundles::{parts, whole, Parts};
 use crate::targets::{Form, MOST_INPUT};
 
 /// SplitMix64.
@@ -33,6 +35,7 @@ pub fn mutate(form: Form, data: &mut [u8], size: usize, most: usize, seed: u32) 
         Form::One => file(old, &mut random),
         Form::Pair => pair(old, &mut random),
         Form::Frames => frames(old, &mut random),
+        Form::Bundle => bundle(old, &mut random),
     };
     let Some(new) = new.filter(|new| new.len() <= most && new != old) else {
         return fuzzer_mutate(data, size, most);
@@ -105,6 +108,41 @@ fn frames(old: &[u8], random: &mut Random) -> Option<Vec<u8>> {
         [&[*kind], &(payload.len() as u32).to_le_bytes()[..], payload].concat()
     });
     Some(framed.collect())
+}
+
+/// The manifest or a file changed, or a file doubled or dropped; the target mends the digests.
+fn bundle(old: &[u8], random: &mut Random) -> Option<Vec<u8>> {
+    let Parts { head, json, mut files, after } = parts(old)?;
+    let mut manifest = serde_json::from_slice::<Value>(json).ok()?;
+    if files.is_empty() || random.below(2) == 0 {
+        let json = match random.below(4) {
+            0 => bytes(json, random),
+            _ => json_of(manifest, random).into_bytes(),
+        };
+        return Some(whole(head, &json, &files, after));
+    }
+    let at = random.below(files.len());
+    let headers = manifest["files"].as_array_mut()?;
+    let changed;
+    match random.below(12) {
+        0 => {
+            headers.push(headers[at].clone());
+            files.push(files[at]);
+        }
+        1 => {
+            headers.remove(at);
+            files.remove(at);
+        }
+        _ => {
+            changed = match file(files[at], random) {
+                Some(file) if random.below(4) > 0 => file,
+                _ => bytes(files[at], random),
+            };
+            headers[at]["length"] = changed.len().into();
+            files[at] = &changed;
+        }
+    }
+    Some(whole(head, manifest.to_string().as_bytes(), &files, after))
 }
 
 /// libFuzzer's own mutation of a part.

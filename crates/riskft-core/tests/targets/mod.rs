@@ -5,6 +5,7 @@
 //! manner, or memory beyond [`MOST_MEMORY`] is a fault of the core.
 #![allow(dead_code)]
 
+pub mod bundles;
 mod bytes;
 pub mod dwarf;
 pub mod memory;
@@ -30,6 +31,8 @@ pub enum Form {
     Pair,
     /// Frames of the protocol.
     Frames,
+    /// An exported model.
+    Bundle,
 }
 
 pub struct Target {
@@ -43,6 +46,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "artifact", form: Form::One, run: models::version, seeds: models::versions },
     Target { name: "encoder", form: Form::One, run: models::encoder, seeds: models::encoders },
+    Target { name: "bundle", form: Form::Bundle, run: bundles::run, seeds: bundles::seeds },
     Target { name: "base", form: Form::Pair, run: models::base, seeds: models::bases },
     Target { name: "vocabulary", form: Form::One, run: words::flat, seeds: words::flats },
     Target { name: "tokenizer", form: Form::One, run: words::json, seeds: words::jsons },
