@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
-use riskft_core::protocol::{JobHeader, Progress, TrainingResult, PROTOCOL};
+use riskft_core::protocol::{JobHeader, Progress, TrainingResult, PROTOCOL, TRAINER_ENVIRONMENT};
 use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::base;
@@ -273,11 +273,8 @@ fn trainer_path() -> String {
 
 /// The trainer sees no variable of the server's but these.
 fn trainer_environment() -> Vec<(String, String)> {
-    // A waiting thread of OpenMP sleeps: spinning would take the processors from the server.
-    let mut variables = vec![
-        ("LC_ALL".to_owned(), "C".to_owned()),
-        ("OMP_WAIT_POLICY".to_owned(), "PASSIVE".to_owned()),
-    ];
+    let mut variables = vec![("LC_ALL".to_owned(), "C".to_owned())];
+    variables.extend(TRAINER_ENVIRONMENT.map(|(name, value)| (name.to_owned(), value.to_owned())));
     if let Some(libtorch) = settings::text(&settings::LIBTORCH) {
         variables.push(("RISKFT_LIBTORCH".to_owned(), libtorch.clone()));
         variables.push(("LD_LIBRARY_PATH".to_owned(), format!("{libtorch}/lib")));

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use riskft_core::options::{DeviceChoice, Options, Precision};
+use riskft_core::protocol::TRAINER_ENVIRONMENT;
 use riskft_core::refusal::{code, Refusal, Result};
 use tch::{Device, Kind};
 
@@ -125,15 +126,14 @@ fn device_name(gpu: bool) -> String {
 }
 
 /// Starts this program anew if its environment lacks what libraries read at load: the path of an
-/// external libtorch ([`LIBTORCH_VARIABLE`]), and OpenMP's wait policy. Spinning threads fight for
-/// the cores with everything else on the machine: a head took 14 to 20 s spinning, beside other
-/// work on two cores, and 2 s waiting passively.
+/// external libtorch ([`LIBTORCH_VARIABLE`]) and [`TRAINER_ENVIRONMENT`].
 pub fn settle_environment() {
     use std::os::unix::process::CommandExt;
-    let mut wanted = Vec::new();
-    if std::env::var_os(WAIT_POLICY).is_none() {
-        wanted.push((WAIT_POLICY, OsString::from("PASSIVE")));
-    }
+    let mut wanted: Vec<(&str, OsString)> = TRAINER_ENVIRONMENT
+        .into_iter()
+        .filter(|(name, _)| std::env::var_os(name).is_none())
+        .map(|(name, value)| (name, OsString::from(value)))
+        .collect();
     if let Some(path) = external_path() {
         wanted.push((LIBRARY_PATH, path));
     }
@@ -147,7 +147,6 @@ pub fn settle_environment() {
     }
 }
 
-const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 
 /// The loader's path with the external libtorch in front; None when there is none, or it is there.
