@@ -15,6 +15,7 @@ use riskft_core::network::EncoderShape;
 use riskft_core::refusal::{code, Refusal, Result};
 use riskft_core::tokenize::{compile_tokenizer_json, tokenizer_json, Layout};
 
+use crate::argument;
 use crate::base::{self, CONFIG, TOKENIZER, WEIGHTS};
 use crate::catalog;
 use crate::error::{self, or_raise};
@@ -39,12 +40,8 @@ fn riskft_import_base(name: Option<&str>, path: Option<&str>) {
     or_raise(given("name", name).and_then(|name| import(name, given("path", path)?)));
 }
 
-fn given<'a>(argument: &str, value: Option<&'a str>) -> Result<&'a str> {
-    value.ok_or_else(|| {
-        Refusal::new(code::NULL_NOT_ALLOWED, format!("{argument} must not be null"))
-            .detail(format!("Argument \"{argument}\" of riskft_import_base is null."))
-            .hint("SELECT riskft_import_base('name', '/path/of/the/folder').")
-    })
+fn given<'a>(name: &str, value: Option<&'a str>) -> Result<&'a str> {
+    argument::given(name, value, "SELECT riskft_import_base('name', '/path/of/the/folder').")
 }
 
 fn import(name: &str, path: &str) -> Result<()> {

@@ -11,7 +11,7 @@
 //! | `catalog` | models, versions, rights |
 //! | `datum`, `json` | a PostgreSQL value, a jsonb object's value -> a cell |
 //! | `relation` | table, view or SELECT -> typed columns and batches, as the caller |
-//! | `request` | the arguments of riskft_train |
+//! | `argument`, `request` | arguments that must not be NULL; those of riskft_train |
 //! | `train`, `training` | riskft_train; the steps of one training |
 //! | `feed`, `trainer_process` | rows -> the trainer; start, watch, kill it |
 //! | `listener`, `progress` | what the trainer says -> NOTICEs, and riskft.progress for others |
@@ -27,6 +27,7 @@
 //! | `transfer` | riskft_export_model, riskft_import_model |
 //! | `rights` | riskft_grant, riskft_revoke, riskft_set_owner |
 
+mod argument;
 mod base;
 mod catalog;
 mod datum;

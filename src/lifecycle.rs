@@ -3,6 +3,7 @@
 use pgrx::{pg_extern, pg_sys};
 use riskft_core::refusal::{code, Refusal, Result};
 
+use crate::argument;
 use crate::catalog::{self, Hold, Privilege};
 use crate::error::or_raise;
 use crate::publish;
@@ -26,11 +27,7 @@ fn riskft_deploy(model: Option<&str>, version: Option<i32>) {
 
 /// The argument, or its refusal where it is NULL.
 pub fn given<T>(name: &str, value: Option<T>) -> Result<T> {
-    value.ok_or_else(|| {
-        Refusal::new(code::NULL_NOT_ALLOWED, format!("{name} must not be null"))
-            .detail(format!("Argument \"{name}\" is null."))
-            .hint("The view riskft.versions lists your models and their versions.")
-    })
+    argument::given(name, value, "The view riskft.versions lists your models and their versions.")
 }
 
 fn deploy(model: &str, version: i32) -> Result<()> {

@@ -10,6 +10,7 @@ use pgrx::datum::Interval;
 use pgrx::{pg_extern, pg_sys};
 use riskft_core::refusal::{code, Refusal, Result};
 
+use crate::argument;
 use crate::base;
 use crate::catalog;
 use crate::error::{self, or_raise};
@@ -112,11 +113,7 @@ fn start_queued() {
 }
 
 fn given<T>(name: &str, value: Option<T>) -> Result<T> {
-    value.ok_or_else(|| {
-        Refusal::new(code::NULL_NOT_ALLOWED, format!("{name} must not be null"))
-            .detail(format!("Argument \"{name}\" is null."))
-            .hint("The views riskft.runs and riskft.progress list your runs.")
-    })
+    argument::given(name, value, "The views riskft.runs and riskft.progress list your runs.")
 }
 
 /// Refuses a run that does not exist, or that the caller may not touch.
