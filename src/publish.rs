@@ -144,11 +144,6 @@ fn store_blob(header: &BlobHeader, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string(value)
-        .map_err(|e| Refusal::new(code::PROTOCOL_VIOLATION, format!("cannot write JSON: {e}")))
-}
-
 fn store_version(model: &ModelRow, run: i64, result: &TrainingResult) -> Result<()> {
     let digest = |kind| {
         result.blobs.iter().find(|header| header.kind == kind).map(|header| header.digest.as_str())
@@ -167,7 +162,7 @@ fn store_version(model: &ModelRow, run: i64, result: &TrainingResult) -> Result<
             Param::OptionalText(digest(BlobKind::Version)),
             Param::OptionalText(digest(BlobKind::Encoder)),
             Param::OptionalText(digest(BlobKind::Training)),
-            Param::Text(&json(&result.gate)?),
+            Param::Text(&spi::json(&result.gate)?),
         ],
     )
 }

@@ -68,10 +68,10 @@ pub fn queue(id: i64, request: &Request, search_path: &str) -> Result<()> {
                 Param::Text(&request.target),
                 Param::Text(request.method.name()),
                 Param::OptionalText(base(request)),
-                Param::Text(&json(&request.options)?),
+                Param::Text(&spi::json(&request.options)?),
                 Param::Float8(settings::DEVICE_HOUR_PRICE.get()),
                 Param::Text(&login),
-                Param::Text(&json(request)?),
+                Param::Text(&spi::json(request)?),
                 Param::Text(search_path),
                 Param::Role(role_id),
                 Param::Role(login_id),
@@ -82,11 +82,6 @@ pub fn queue(id: i64, request: &Request, search_path: &str) -> Result<()> {
 
 fn base(request: &Request) -> Option<&str> {
     (request.method != riskft_core::options::Method::None).then_some(request.base.as_str())
-}
-
-fn json(value: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string(value)
-        .map_err(|e| Refusal::new(code::PROTOCOL_VIOLATION, format!("cannot write JSON: {e}")))
 }
 
 /// The row of a run within a statement; a queued one has its row.
@@ -107,7 +102,7 @@ pub fn begin(run: &Run, request: &Request) -> Result<()> {
                 Param::Text(&request.target),
                 Param::Text(request.method.name()),
                 Param::OptionalText(base(request)),
-                Param::Text(&json(&request.options)?),
+                Param::Text(&spi::json(&request.options)?),
                 Param::Float8(settings::DEVICE_HOUR_PRICE.get()),
                 Param::Timestamp(run.started_at),
             ],
@@ -167,8 +162,8 @@ pub fn complete(run: &Run, result: &TrainingResult, notices: &[String]) -> Resul
              WHERE run_id = $1 AND owner = $4::name AND state = 'running' RETURNING 1",
             &[
                 Param::Int8(run.id),
-                Param::Text(&json(&result.ledger)?),
-                Param::Text(&json(&notices)?),
+                Param::Text(&spi::json(&result.ledger)?),
+                Param::Text(&spi::json(&notices)?),
                 Param::Text(&run.role),
             ],
             false,
@@ -199,7 +194,7 @@ pub fn fail(id: i64, from: &str, refusal: &Refusal, notices: &[String]) -> Resul
                 Param::Text(&refusal.message),
                 Param::Text(&refusal.detail),
                 Param::Text(&refusal.hint),
-                Param::Text(&json(&notices)?),
+                Param::Text(&spi::json(&notices)?),
                 Param::Text(from),
             ],
         )

@@ -103,6 +103,12 @@ pub fn query<T>(
     }
 }
 
+/// A value as JSON text, for a jsonb parameter.
+pub fn json(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value)
+        .map_err(|e| Refusal::new(code::PROTOCOL_VIOLATION, format!("cannot write JSON: {e}")))
+}
+
 /// Runs one statement that returns nothing.
 pub fn execute(sql: &str, params: &[Param<'_>]) -> Result<()> {
     query(sql, params, false, |_| ()).map(|_| ())
