@@ -11,6 +11,7 @@ pub mod memory;
 mod models;
 mod settings;
 mod tables;
+pub mod trees;
 mod words;
 
 use riskft_core::refusal::{Refusal, MAX_WORDS};
