@@ -1,0 +1,56 @@
+//! Rows per second of boosted trees, on one core, and what bounds them:
+//!
+//! ```text
+//! cargo run --release -p riskft-core --example tree_speed -- [TREES] [LEAVES] [FEATURES]
+//! ```
+
+#[path = "../tests/forest/mod.rs"]
+mod forest;
+
+use std::time::Instant;
+
+use forest::{Kind, Random};
+use riskft_core::trees::{Ensemble, Node};
+
+const ROWS: usize = 20_000;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1).map(|a| a.parse::<usize>());
+    let count = arguments.next().transpose()?.unwrap_or(300);
+    let leaves = arguments.next().transpose()?.unwrap_or(31);
+    let features = arguments.next().transpose()?.unwrap_or(40);
+    for category in [0.0, 0.1, 0.3, 0.6] {
+        let kind = Kind { features, leaves, category, zero_missing: 0.0 };
+        let mut random = Random(1);
+        let trees = forest::trees(kind, count, &mut random);
+        let rows: Vec<Vec<f64>> = (0..ROWS).map(|_| forest::row(kind, 0.05, &mut random)).collect();
+        let ensemble = forest::ensemble(kind, &trees);
+        println!("{count} trees of {leaves} leaves, {features} features, {category} by category");
+        let steps = rows[..100].iter().map(|row| steps(&trees, row)).sum::<usize>() / 100;
+        let kib = (16 * ensemble.nodes() + 4 * ensemble.len()) / 1024;
+        println!("  a row reads {steps} nodes (one line each) of {kib} KiB, as many features");
+        let rate = best(&rows, |row| ensemble.score(row));
+        println!("  {rate:.0} rows/s, {:.2} ns for each node", 1e9 / rate / steps as f64);
+        let alone: Vec<Ensemble> =
+            trees.iter().map(|tree| forest::ensemble(kind, std::slice::from_ref(tree))).collect();
+        let rate = best(&rows, |row| alone.iter().map(|tree| tree.score(row)).sum());
+        println!("  {rate:.0} rows/s, tree by tree");
+    }
+    Ok(())
+}
+
+/// Rows per second, the best of five rounds.
+fn best(rows: &[Vec<f64>], score: impl Fn(&[f64]) -> f64) -> f64 {
+    let round = |_| {
+        let start = Instant::now();
+        let sum: f64 = rows.iter().map(|row| score(row)).sum();
+        assert!(std::hint::black_box(sum).is_finite());
+        rows.len() as f64 / start.elapsed().as_secs_f64()
+    };
+    (0..5).map(round).fold(0.0, f64::max)
+}
+
+/// Nodes on a row's ways, leaves included.
+fn steps(trees: &[Vec<Node>], row: &[f64]) -> usize {
+    trees.iter().map(|tree| forest::way(tree, row).len()).sum()
+}
