@@ -10,7 +10,7 @@ mod forest;
 use std::time::Instant;
 
 use forest::{Kind, Random};
-use riskft_core::trees::{Ensemble, Node};
+use riskft_core::trees::Node;
 
 const ROWS: usize = 20_000;
 
@@ -31,10 +31,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("  a row reads {steps} nodes (one line each) of {kib} KiB, as many features");
         let rate = best(&rows, |row| ensemble.score(row));
         println!("  {rate:.0} rows/s, {:.2} ns for each node", 1e9 / rate / steps as f64);
-        let alone: Vec<Ensemble> =
-            trees.iter().map(|tree| forest::ensemble(kind, std::slice::from_ref(tree))).collect();
-        let rate = best(&rows, |row| alone.iter().map(|tree| tree.score(row)).sum());
-        println!("  {rate:.0} rows/s, tree by tree");
     }
     Ok(())
 }

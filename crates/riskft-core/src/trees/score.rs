@@ -4,7 +4,8 @@ use super::ZERO_MISSING;
 use super::{feature, flags, link, span, Packed, CATEGORY, MISSING_RIGHT, NUMBER, ZERO};
 
 /// Trees walked in step. Their steps do not wait for each other, which hides the latency of the
-/// loads: one tree after the other took three times as long.
+/// loads: 300 trees of 31 leaves gave, on a shared core, about 79,000 rows a second one by one, 210,000 by four, 300,000 by
+/// eight, 230,000 by sixteen; with splits by category 39,000, 95,000, 119,000, 90,000.
 const ABREAST: usize = 8;
 
 /// An ensemble's arrays, checked: owned by an [`super::Ensemble`], or lying in a model file.
