@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Searches for inputs that a parser of the core does not survive: libFuzzer, on stable Rust.
-#   TARGET   artifact | encoder | base | vocabulary | tokenizer | options | protocol | dataset
+#   TARGET   artifact | encoder | base | vocabulary | tokenizer | options | protocol | dataset |
+#            trees
 #   MINUTES  how long (10)
 # What makes the target fail lies in $CARGO_TARGET_DIR/fuzzing/found/TARGET-faults; fuzz/corpus/TARGET
 # gets the smallest of the inputs that together reach what was reached, 110 kB at most.
@@ -34,7 +35,7 @@ RISKFT_FUZZ_SEEDS=$work nice -n 19 "$binary" "$work" "$corpus" -artifact_prefix=
 
 say "keep the smallest inputs"
 "$binary" -set_cover_merge=1 -use_counters=0 -max_len=65536 "$cover" "$corpus" "$work" 2>/dev/null
-bytes=$(cat "$corpus"/* 2>/dev/null | wc -c)
+bytes=$(find "$corpus" -type f -exec cat {} + | wc -c)
 while read -r size name; do
     bytes=$((bytes + size))
     [ "$bytes" -le 110000 ] || break
