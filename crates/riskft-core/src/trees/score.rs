@@ -1,11 +1,13 @@
 //! The sum of the leaves that a row reaches.
 
-use super::ZERO_MISSING;
-use super::{feature, flags, link, span, Packed, CATEGORY, MISSING_RIGHT, NUMBER, ZERO};
+use super::{
+    feature, flags, link, span, Packed, CATEGORY, MISSING_RIGHT, NUMBER, ZERO, ZERO_MISSING,
+};
 
 /// Trees walked in step. Their steps do not wait for each other, which hides the latency of the
-/// loads: 300 trees of 31 leaves gave, on a shared core, about 79,000 rows a second one by one, 210,000 by four, 300,000 by
-/// eight, 230,000 by sixteen; with splits by category 39,000, 95,000, 119,000, 90,000.
+/// loads: on a shared core 300 trees of 31 leaves gave about 79,000 rows a second one by one,
+/// 210,000 by four, 300,000 by eight, 230,000 by sixteen; with splits by category 39,000, 95,000,
+/// 118,000 and 90,000.
 const ABREAST: usize = 8;
 
 /// An ensemble's arrays, checked: owned by an [`super::Ensemble`], or lying in a model file.
