@@ -7,10 +7,13 @@
 #[path = "../tests/forest/mod.rs"]
 mod forest;
 
+use std::io::Read;
 use std::time::Instant;
 
+use flate2::read::GzDecoder;
 use forest::{Kind, Random};
-use riskft_core::trees::Node;
+use riskft_core::trees::{lightgbm, Node};
+use safetensors::SafeTensors;
 
 const ROWS: usize = 20_000;
 
@@ -32,6 +35,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let rate = best(&rows, |row| ensemble.score(row));
         println!("  {rate:.0} rows/s, {:.2} ns for each node", 1e9 / rate / steps as f64);
     }
+    loans()
+}
+
+/// The golden tests' 80 trees, which LightGBM trained on real loans: eight categories, nine numbers.
+fn loans() -> Result<(), Box<dyn std::error::Error>> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/trees.safetensors.gz");
+    let mut file = Vec::new();
+    GzDecoder::new(std::fs::File::open(path)?).read_to_end(&mut file)?;
+    let tensors = SafeTensors::deserialize(&file)?;
+    let ensemble = lightgbm::read(std::str::from_utf8(tensors.tensor("loans.model")?.data())?)?;
+    let values = tensors.tensor("loans.rows")?.data().as_chunks::<8>().0;
+    let values: Vec<f64> = values.iter().map(|value| f64::from_le_bytes(*value)).collect();
+    let rows: Vec<Vec<f64>> =
+        values.chunks_exact(ensemble.features()).map(<[f64]>::to_vec).collect();
+    let rate = best(&rows, |row| ensemble.score(row));
+    let (trees, nodes) = (ensemble.len(), ensemble.nodes());
+    println!("loans: {trees} trees of {nodes} nodes: {rate:.0} rows/s");
+    println!("  {:.1} ns for each tree", 1e9 / rate / trees as f64);
     Ok(())
 }
 
