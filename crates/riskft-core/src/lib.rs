@@ -15,6 +15,7 @@
 //! | [`encoder`] | the int8 text encoder |
 //! | [`network`] | the float network as trained, the int8 network as scored |
 //! | [`quantize`] | float -> int8, per output channel |
+//! | [`trees`] | boosted trees, read from LightGBM's text and scored from flat arrays |
 //! | [`artifact`] | the model file: safetensors with a JSON specification |
 //! | [`bundle`] | a version as one string of bytes, on its way to another database |
 //! | [`model`] | a loaded version: cells -> probability |
@@ -38,3 +39,4 @@ pub mod protocol;
 pub mod quantize;
 pub mod refusal;
 pub mod tokenize;
+pub mod trees;

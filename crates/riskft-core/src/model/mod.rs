@@ -154,7 +154,8 @@ fn read_specification(json: &str) -> Result<Specification> {
     serde_json::from_str(json).map_err(broken)
 }
 
-fn damaged(what: String) -> Refusal {
+/// What every lie in a model file comes to.
+pub(crate) fn damaged(what: String) -> Refusal {
     Refusal::new(code::DATA_CORRUPTED, "model file is damaged")
         .detail(format!("The model file cannot be used: {what}."))
         .hint("Restore it from a backup, or train the model again.")

@@ -12,6 +12,7 @@ pub mod memory;
 mod models;
 mod settings;
 mod tables;
+pub mod trees;
 mod words;
 
 use riskft_core::refusal::{Refusal, MAX_WORDS};
@@ -53,6 +54,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "options", form: Form::One, run: settings::options, seeds: settings::seeds },
     Target { name: "protocol", form: Form::Frames, run: tables::protocol, seeds: tables::jobs },
     Target { name: "dataset", form: Form::One, run: tables::dataset, seeds: tables::tables },
+    Target { name: "trees", form: Form::One, run: trees::lightgbm, seeds: trees::texts },
 ];
 
 /// Runs one input; panics when it takes more memory than it may.

@@ -1,0 +1,168 @@
+//! Boosted trees: LightGBM's own raw scores to the bit, random trees against a plain reference, and
+//! the way into a model file and out again. The golden numbers come from `golden/trees.py`.
+
+mod forest;
+
+use std::io::Read;
+use std::sync::Arc;
+
+use flate2::read::GzDecoder;
+use forest::{Kind, Random};
+use riskft_core::artifact::{self, Artifact, TensorSet};
+use riskft_core::protocol::BlobKind;
+use riskft_core::trees::{lightgbm, Ensemble, Node, Side, Stored, MAX_LEAF};
+use safetensors::SafeTensors;
+
+const CASES: &[&str] = &[
+    "loans",
+    "missing_none",
+    "missing_zero",
+    "missing_nan",
+    "categories",
+    "single",
+    "none",
+    "edges",
+];
+
+fn golden() -> Vec<u8> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/trees.safetensors.gz");
+    let mut file = Vec::new();
+    GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_end(&mut file).unwrap();
+    file
+}
+
+fn floats(tensors: &SafeTensors<'_>, name: &str) -> Vec<f64> {
+    let tensor = tensors.tensor(name).unwrap();
+    tensor.data().as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect()
+}
+
+/// A version's file that holds the trees, opened.
+fn stored(ensemble: &Ensemble) -> (Artifact, Stored) {
+    let mut tensors = TensorSet::new();
+    ensemble.store("trees", &mut tensors);
+    let file = artifact::write(BlobKind::Version, "{}", &tensors);
+    let file = Artifact::open(Arc::new(file)).unwrap();
+    let stored = Stored::open(&file, "trees", ensemble.features()).unwrap();
+    (file, stored)
+}
+
+#[test]
+fn raw_scores_equal_lightgbm_to_the_bit() {
+    let file = golden();
+    let tensors = SafeTensors::deserialize(&file).unwrap();
+    assert_eq!(tensors.len(), 3 * CASES.len());
+    for case in CASES {
+        let text = tensors.tensor(&format!("{case}.model")).unwrap().data();
+        let ensemble = lightgbm::read(std::str::from_utf8(text).unwrap()).unwrap();
+        let (file, stored) = stored(&ensemble);
+        let trees = stored.of((**file.storage()).as_ref());
+        let rows = floats(&tensors, &format!("{case}.rows"));
+        let scores = floats(&tensors, &format!("{case}.scores"));
+        assert_eq!(rows.len(), scores.len() * ensemble.features());
+        for (row, score) in rows.chunks_exact(ensemble.features()).zip(&scores) {
+            assert_eq!(ensemble.score(row).to_bits(), score.to_bits(), "{case}: {row:?}");
+            assert_eq!(trees.score(row).to_bits(), score.to_bits(), "{case}: {row:?}");
+        }
+        println!("{case}: {} trees, {} rows", ensemble.len(), scores.len());
+    }
+}
+
+const KINDS: &[Kind] = &[
+    Kind { features: 1, leaves: 1, category: 0.0, zero_missing: 0.0 },
+    Kind { features: 1, leaves: 2, category: 0.0, zero_missing: 0.0 },
+    Kind { features: 3, leaves: 5, category: 1.0, zero_missing: 0.0 },
+    Kind { features: 5, leaves: 31, category: 0.0, zero_missing: 0.0 },
+    Kind { features: 5, leaves: 31, category: 0.0, zero_missing: 0.5 },
+    Kind { features: 40, leaves: 31, category: 0.3, zero_missing: 0.1 },
+    Kind { features: 7, leaves: 500, category: 0.5, zero_missing: 0.5 },
+];
+
+#[test]
+fn random_trees_equal_the_reference_to_the_bit() {
+    let mut random = Random(7);
+    for kind in KINDS {
+        for count in [0, 1, 7, 8, 9, 50] {
+            let trees = forest::trees(*kind, count, &mut random);
+            let ensemble = forest::ensemble(*kind, &trees);
+            let (file, stored) = stored(&ensemble);
+            for wild in [0.0, 0.3, 1.0] {
+                for _ in 0..50 {
+                    let mut row = forest::row(*kind, wild, &mut random);
+                    // A row that is too short lacks its last features.
+                    row.truncate(kind.features - random.below(2).min(kind.features - 1));
+                    let wanted = forest::reference(&trees, &row).to_bits();
+                    assert_eq!(ensemble.score(&row).to_bits(), wanted, "{row:?}");
+                    let trees = stored.of((**file.storage()).as_ref());
+                    assert_eq!(trees.score(&row).to_bits(), wanted, "{row:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_order_of_a_trees_nodes_does_not_count() {
+    let mut random = Random(11);
+    for kind in KINDS {
+        let tree = forest::tree(*kind, &mut random);
+        // All but the root, in the reverse order.
+        let last = tree.len() as u32;
+        let turned: Vec<Node> = (0..tree.len()).map(|i| turn(&tree, i, last)).collect();
+        let two = [tree, turned].map(|tree| forest::ensemble(*kind, &[tree]));
+        assert_eq!(two[0].nodes(), 2 * kind.leaves - 1);
+        for _ in 0..100 {
+            let row = forest::row(*kind, 0.2, &mut random);
+            assert_eq!(two[0].score(&row), two[1].score(&row));
+        }
+    }
+}
+
+fn turn(tree: &[Node], index: usize, last: u32) -> Node {
+    let other = |i: u32| if i == 0 { 0 } else { last - i };
+    let mut node = tree[other(index as u32) as usize].clone();
+    if let Node::Number { children, .. } | Node::Category { children, .. } = &mut node {
+        *children = children.map(other);
+    }
+    node
+}
+
+#[test]
+fn trees_that_are_none_are_left_out() {
+    let number = |feature, threshold, children| Node::Number {
+        feature,
+        threshold,
+        missing: Side::Left,
+        zero_missing: false,
+        children,
+    };
+    let leaf = || Node::Leaf(1.0);
+    let category = |feature, children| Node::Category { feature, codes: vec![1, 2], children };
+    let mut ensemble = Ensemble::new(2).unwrap();
+    ensemble.push(&[number(1, 0.0, [2, 1]), leaf(), leaf()]).unwrap();
+    let before = ensemble.clone();
+    let faults: &[Vec<Node>] = &[
+        vec![],
+        vec![Node::Leaf(f64::NAN)],
+        vec![Node::Leaf(f64::INFINITY)],
+        vec![Node::Leaf(MAX_LEAF * 1.01)],
+        vec![leaf(), leaf()],
+        vec![number(0, 0.0, [0, 1]), leaf()],
+        vec![number(0, 0.0, [1, 1]), leaf()],
+        vec![number(0, 0.0, [1, 3]), leaf(), leaf()],
+        vec![number(0, 0.0, [1, u32::MAX]), leaf(), leaf()],
+        vec![number(0, 0.0, [1, 2]), number(0, 0.0, [0, 2]), leaf()],
+        vec![number(0, 0.0, [1, 2]), category(0, [3, 2]), leaf(), leaf()],
+        vec![number(2, 0.0, [1, 2]), leaf(), leaf()],
+        vec![category(2, [1, 2]), leaf(), leaf()],
+        vec![category(0, [1, 2]), Node::Leaf(f64::NAN), leaf()],
+        vec![number(0, f64::NAN, [1, 2]), leaf(), leaf()],
+        vec![number(0, f64::NEG_INFINITY, [1, 2]), leaf(), leaf()],
+    ];
+    for fault in faults {
+        assert!(ensemble.push(fault).is_err(), "{fault:?}");
+        assert_eq!(ensemble, before, "{fault:?}");
+    }
+    assert!(Ensemble::new((1 << 24) + 1).is_err());
+    ensemble.push(&[Node::Leaf(-MAX_LEAF)]).unwrap();
+    assert_eq!(ensemble.score(&[]), 1.0 - MAX_LEAF);
+}
