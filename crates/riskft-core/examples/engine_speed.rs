@@ -14,14 +14,20 @@ use riskft_core::encode::{
 };
 use riskft_core::encoder::{Encoder, Scratch};
 use riskft_core::gemm::{compensation, multiply, pack, Kernel, Weights};
-use riskft_core::model::{EncoderReference, Model, Scorer, Specification};
+use riskft_core::model::{
+    Branch, BranchKind, EncoderReference, Model, Scorer, Specification, FORMAT,
+};
 use riskft_core::network::base::{read_shape, read_tensors};
 use riskft_core::network::{
     EncoderShape, FloatLinear, FloatMember, FloatNetwork, FloatTensor, TensorMap, NUMBER_WIDTH,
 };
 use riskft_core::refusal::Result;
 use riskft_core::tokenize::{self, Layout, Tokenizer};
-use riskft_core::{cell::ColumnType, options::Role, quantize};
+use riskft_core::{
+    cell::ColumnType,
+    options::Role,
+    quantize::{self, Parts},
+};
 
 fn main() -> Result<()> {
     println!("fastest kernel of this processor: {}", Kernel::detect().name());
@@ -213,7 +219,7 @@ fn network(
     categories: usize,
     texts: usize,
     shape: Option<&EncoderShape>,
-) -> (Specification, FloatNetwork) {
+) -> (Specification, Parts) {
     let column = |i: usize| EncodedColumn {
         name: format!("c{i}"),
         column_type: ColumnType::Float,
@@ -253,12 +259,14 @@ fn network(
         embeddings: vec![FloatTensor { shape: vec![12, 6], data: floats(72, 0.3) }; categories],
         hidden: vec![linear(256, inputs), linear(256, 256)],
         output: linear(1, 256),
-        texts: vec![(floats(shape.map_or(0, |s| s.width), 0.01), 0.1); texts],
     };
+    let text = (floats(shape.map_or(0, |s| s.width), 0.01), 0.1);
+    let kinds = [BranchKind::Network, BranchKind::Text].into_iter().take(1 + texts.min(1));
     let specification = Specification {
-        format: 1,
+        format: FORMAT,
         numerics: 1,
         encoding,
+        branches: kinds.map(|kind| Branch { kind, weight: 1.0 }).collect(),
         members: 3,
         hidden: 256,
         encoder: shape.map(|shape| EncoderReference {
@@ -271,11 +279,13 @@ fn network(
         positive_label: "true".into(),
         negative_label: "false".into(),
     };
-    (specification, FloatNetwork { members: vec![member; 3] })
+    let network = FloatNetwork { members: vec![member; 3], texts: vec![text; texts] };
+    (specification, Parts { network, trees: None })
 }
 
 fn row(numbers: usize, categories: usize, texts: &[&str]) -> EncodedRow {
     EncodedRow {
+        features: Vec::new(),
         positions: (0..numbers).map(|i| i as f32 * 1.37).collect(),
         codes: (0..categories).map(|i| i as u32 * 2).collect(),
         texts: texts.iter().map(|t| (*t).to_owned()).collect(),

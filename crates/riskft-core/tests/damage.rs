@@ -9,14 +9,15 @@ use engine::{tiny_vocabulary, Random};
 use riskft_core::artifact;
 use riskft_core::gemm::Kernel;
 use riskft_core::model::{Model, Scorer, Specification};
-use riskft_core::network::{FloatNetwork, FloatTensor, TensorMap};
-use riskft_core::quantize;
+use riskft_core::network::{FloatTensor, TensorMap};
+use riskft_core::quantize::{self, Parts};
+use riskft_core::trees::Ensemble;
 
 #[test]
 fn what_cannot_be_quantized_is_refused() {
     let tiny = tiny();
     let (specification, float) = network(&tiny, TEXTS, tiny.shape.clone());
-    let refuse = |change: &dyn Fn(&mut FloatNetwork, &mut Specification, &mut TensorMap)| {
+    let refuse = |change: &dyn Fn(&mut Parts, &mut Specification, &mut TensorMap)| {
         let (mut float, mut s, mut overlay) =
             (float.clone(), specification.clone(), TensorMap::new());
         change(&mut float, &mut s, &mut overlay);
@@ -24,15 +25,18 @@ fn what_cannot_be_quantized_is_refused() {
     };
     let code = Some("22000".to_owned());
     assert_eq!(refuse(&|_, _, _| ()), None);
-    assert_eq!(refuse(&|f, _, _| f.members[1].hidden[0].weight[3] = f32::NAN), code);
-    assert_eq!(refuse(&|f, _, _| f.members[0].number_bias[0] = f32::INFINITY), code);
-    assert_eq!(refuse(&|f, _, _| f.members[0].texts[1].1 = f32::NAN), code);
-    assert_eq!(refuse(&|f, _, _| drop(f.members.pop())), code);
-    assert_eq!(refuse(&|f, _, _| drop(f.members[2].embeddings.pop())), code);
-    assert_eq!(refuse(&|f, _, _| drop(f.members[2].texts.pop())), code);
-    assert_eq!(refuse(&|f, _, _| drop(f.members[2].hidden.pop())), code);
-    assert_eq!(refuse(&|f, _, _| f.members[2].output.weight.clear()), code);
+    assert_eq!(refuse(&|f, _, _| f.network.members[1].hidden[0].weight[3] = f32::NAN), code);
+    assert_eq!(refuse(&|f, _, _| f.network.members[0].number_bias[0] = f32::INFINITY), code);
+    assert_eq!(refuse(&|f, _, _| f.network.texts[1].1 = f32::NAN), code);
+    assert_eq!(refuse(&|f, _, _| drop(f.network.members.pop())), code);
+    assert_eq!(refuse(&|f, _, _| drop(f.network.members[2].embeddings.pop())), code);
+    assert_eq!(refuse(&|f, _, _| drop(f.network.texts.pop())), code);
+    assert_eq!(refuse(&|f, _, _| drop(f.network.members[2].hidden.pop())), code);
+    assert_eq!(refuse(&|f, _, _| f.network.members[2].output.weight.clear()), code);
     assert_eq!(refuse(&|_, s, _| s.hidden = 41), code);
+    assert_eq!(refuse(&|f, _, _| f.trees = None), code);
+    assert_eq!(refuse(&|f, _, _| f.trees = Ensemble::new(3).ok()), code);
+    assert_eq!(refuse(&|_, s, _| s.branches.truncate(1)), code);
     let tensor = |shape: &[usize], v: f32| FloatTensor {
         shape: shape.to_vec(),
         data: vec![v; shape.iter().product()],
@@ -90,6 +94,13 @@ fn lying_specifications_are_refused() {
         ("/members", 0.into()),
         ("/members", 4.into()),
         ("/members", u64::MAX.into()),
+        ("/branches", serde_json::Value::Array(vec![])),
+        ("/branches/0/kind", "trees".into()),
+        ("/branches/1/kind", "shrubs".into()),
+        ("/branches/2/kind", "trees".into()),
+        ("/branches/1/weight", (-0.1).into()),
+        ("/branches/1/weight", 1e300.into()),
+        ("/branches/1/weight", serde_json::Value::Null),
         ("/hidden", 30.into()),
         ("/hidden", u64::MAX.into()),
         ("/encoding/numbers/0/source/value", 10.into()),
@@ -114,7 +125,8 @@ fn lying_specifications_are_refused() {
     ] {
         assert_eq!(change(path, value.clone()), damaged, "{path} = {value}");
     }
-    assert_eq!(change("/format", 2.into()), Some("0A000".into()));
+    assert_eq!(change("/format", 1.into()), Some("0A000".into()));
+    assert_eq!(change("/format", 3.into()), Some("0A000".into()));
     assert_eq!(change("/numerics", 2.into()), Some("0A000".into()));
     let lacking = Model::open(Arc::new(version.clone()), None).err().unwrap();
     assert_eq!(lacking.code, "58P01");

@@ -5,15 +5,17 @@ mod engine;
 
 use std::sync::Arc;
 
-use engine::version::{floats, network, open, rows, tiny, CATEGORIES, HIDDEN, NUMBERS, TEXTS};
+use engine::version::{
+    encoded, float_logit, floats, network, open, rows, tiny, CATEGORIES, HIDDEN, NUMBERS, TEXTS,
+};
 use engine::{tiny_vocabulary, Random};
 use riskft_core::artifact::{self, Artifact};
 use riskft_core::cell::Cell;
 use riskft_core::encode::EncodedRow;
 use riskft_core::encoder::{Encoder, Scratch};
 use riskft_core::gemm::Kernel;
-use riskft_core::model::{Model, Scorer};
-use riskft_core::network::{EncoderShape, FloatLinear, FloatMember, FloatTensor, TensorMap};
+use riskft_core::model::{BranchKind, Model, Scorer};
+use riskft_core::network::{EncoderShape, FloatTensor, TensorMap};
 use riskft_core::quantize;
 use riskft_core::tokenize::Tokenizer;
 
@@ -41,7 +43,7 @@ fn int8_scores_are_near_the_float_network() {
     let mut scorer = Scorer::new(Arc::clone(&model), Kernel::detect(), 1 << 16);
     let (mut worst, mut low, mut high) = (0.0f64, f64::MAX, f64::MIN);
     for row in rows(500) {
-        let exact = float.logit(&row, &pooled(&model, &row));
+        let exact = float_logit(&specification, &float, &row, &pooled(&model, &row));
         let logit = scorer.logit_row(&row);
         worst = worst.max((logit - exact).abs());
         (low, high) = (low.min(exact), high.max(exact));
@@ -104,18 +106,11 @@ fn cells_are_encoded_and_scored() {
     let mut cells = vec![Cell::Float(15.0); NUMBERS];
     cells.extend([Cell::Text("v0"), Cell::Text("v1"), Cell::Null]);
     cells.extend([Cell::Text("new york bank"), Cell::Text("   ")]);
-    let row = EncodedRow {
-        positions: vec![1.5; NUMBERS],
-        codes: vec![2, 3, 1],
-        texts: vec!["new york bank".into(), String::new()],
-    };
+    let texts = vec!["new york bank".into(), String::new()];
+    let row = encoded(vec![1.5; NUMBERS], vec![2, 3, 1], texts);
     assert_eq!(scorer.score(&cells), scorer.score_row(&row));
     // A row without cells is a row of NULLs.
-    let nothing = EncodedRow {
-        positions: vec![f32::NAN; NUMBERS],
-        codes: vec![1; CATEGORIES],
-        texts: vec![String::new(); TEXTS],
-    };
+    let nothing = encoded(vec![f32::NAN; NUMBERS], vec![1; CATEGORIES], vec![String::new(); TEXTS]);
     assert_eq!(scorer.score(&[]), scorer.score_row(&nothing));
 }
 
@@ -202,27 +197,61 @@ fn a_version_without_text_or_without_a_table_is_scored() {
     let model = Arc::new(Model::open(Arc::new(version), None).unwrap());
     let mut scorer = Scorer::new(Arc::clone(&model), Kernel::detect(), 0);
     for row in rows(50) {
-        assert!((scorer.logit_row(&row) - float.logit(&row, &[])).abs() < 0.02);
+        assert!(
+            (scorer.logit_row(&row) - float_logit(&specification, &float, &row, &[])).abs() < 0.02
+        );
     }
     assert!(model.encoder().is_none() && model.vocabulary().is_none());
 
     let (mut specification, mut float) = network(&tiny, 1, tiny.shape.clone());
     specification.encoding.numbers.clear();
     specification.encoding.categories.clear();
-    for member in &mut float.members {
-        *member = FloatMember {
-            output: FloatLinear { outputs: 1, bias: vec![-0.75], ..FloatLinear::default() },
-            texts: member.texts.clone(),
-            ..FloatMember::default()
-        };
-    }
+    specification.branches.retain(|branch| branch.kind == BranchKind::Text);
+    specification.members = 0;
+    (float.network.members, float.trees) = (Vec::new(), None);
     let version = quantize::version(&specification, &float, &TensorMap::new()).unwrap();
     let model = open(version, &tiny.base);
     let mut scorer = Scorer::new(Arc::clone(&model), Kernel::detect(), 0);
     let row = |text: &str| EncodedRow { texts: vec![text.into()], ..EncodedRow::default() };
-    assert!((scorer.logit_row(&row("")) - -0.75).abs() < 1e-12, "the bias alone");
-    let exact = float.logit(&row("new york"), &pooled(&model, &row("new york")));
-    assert!((scorer.logit_row(&row("new york")) - exact).abs() < 1e-4);
+    assert_eq!(scorer.logit_row(&row("")), 0.0, "no text, no term");
+    let row = row("new york");
+    let exact = float_logit(&specification, &float, &row, &pooled(&model, &row));
+    assert!((scorer.logit_row(&row) - exact).abs() < 1e-4);
+    for kind in [BranchKind::Network, BranchKind::Trees] {
+        assert_eq!(scorer.branch_logit(kind, &row), 0.0, "a branch that the version lacks");
+    }
+}
+
+/// Each branch can stand alone, with the weight that was given to it.
+#[test]
+fn a_version_of_one_branch_is_that_branch() {
+    let tiny = tiny();
+    for kind in BranchKind::ALL {
+        let (mut specification, mut float) = network(&tiny, TEXTS, tiny.shape.clone());
+        specification.branches.retain(|branch| branch.kind == kind);
+        if kind != BranchKind::Network {
+            (specification.members, float.network.members) = (0, Vec::new());
+        }
+        if kind != BranchKind::Trees {
+            float.trees = None;
+        }
+        if kind != BranchKind::Text {
+            (specification.encoder, float.network.texts) = (None, Vec::new());
+            specification.encoding.texts.clear();
+        }
+        let version = quantize::version(&specification, &float, &TensorMap::new()).unwrap();
+        let mut scorer = Scorer::new(open(version, &tiny.base), Kernel::detect(), 1000);
+        let weight = specification.branches[0].weight;
+        let (whole, rows) = (specification.branches.len(), rows(50));
+        assert_eq!(whole, 1);
+        for row in &rows {
+            let logit = scorer.branch_logit(kind, row);
+            assert_eq!(scorer.logit_row(row).to_bits(), (weight * logit).to_bits());
+            let trees = float.trees.as_ref().map(|trees| trees.score(&row.features));
+            assert!(trees.is_none_or(|trees| trees.to_bits() == logit.to_bits()));
+        }
+        assert!(rows.iter().any(|row| scorer.branch_logit(kind, row) != 0.0), "{kind:?}");
+    }
 }
 
 #[test]
@@ -240,7 +269,7 @@ fn the_same_network_gives_the_same_bytes() {
 fn rows_and_weights_of_zeros_are_scored() {
     let tiny = tiny();
     let (specification, mut float) = network(&tiny, TEXTS, tiny.shape.clone());
-    for member in &mut float.members {
+    for member in &mut float.network.members {
         member.number_weight.fill(0.0);
         member.number_bias.fill(0.0);
         member.hidden[0].weight.fill(0.0);
@@ -250,7 +279,7 @@ fn rows_and_weights_of_zeros_are_scored() {
     let model = open(version, &tiny.base);
     let mut scorer = Scorer::new(Arc::clone(&model), Kernel::detect(), 0);
     for row in rows(100) {
-        let exact = float.logit(&row, &pooled(&model, &row));
+        let exact = float_logit(&specification, &float, &row, &pooled(&model, &row));
         assert!((scorer.logit_row(&row) - exact).abs() < 0.02);
     }
 }

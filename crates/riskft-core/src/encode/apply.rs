@@ -18,14 +18,14 @@ impl Encoding {
     /// Encodes the cells of [`Encoding::columns`], in their order; cells that lack are missing.
     /// The vectors and texts of `row` are reused.
     pub fn encode_row(&self, cells: &[Cell<'_>], row: &mut EncodedRow) {
+        row.features.clear();
+        row.features.extend(self.numbers.iter().map(|n| self.number_of(n.source, cells)));
         row.positions.clear();
-        row.positions.extend(self.numbers.iter().map(|input| {
-            let value = self.number_of(input.source, cells);
-            input.position(value)
-        }));
+        row.positions.extend(self.numbers.iter().zip(&row.features).map(|(n, v)| n.position(*v)));
         let mut scratch = [Scratch::default(), Scratch::default()];
         row.codes.clear();
         row.codes.extend(self.categories.iter().map(|input| input.code(cells, &mut scratch)));
+        row.features.extend(row.codes.iter().map(|code| f64::from(*code)));
         row.texts.resize_with(self.texts.len(), String::new);
         for (input, text) in self.texts.iter().zip(&mut row.texts) {
             text.clear();

@@ -107,6 +107,13 @@ pub struct CategoryInput {
     pub values: Vec<String>,
 }
 
+impl Encoding {
+    /// Number of [`EncodedRow::features`].
+    pub fn features(&self) -> usize {
+        self.numbers.len() + self.categories.len()
+    }
+}
+
 impl CategoryInput {
     /// Codes 0..codes()
     pub fn codes(&self) -> usize {
@@ -146,9 +153,11 @@ pub enum TextSource {
     Row,
 }
 
-/// A row as the network reads it.
+/// A row as the branches of a version read it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EncodedRow {
+    /// The features of the trees: each number's value, then each category's code; NaN = missing.
+    pub features: Vec<f64>,
     /// For each number: its position on the edges, 0..=bins (bin + fraction); NaN = missing.
     pub positions: Vec<f32>,
     pub codes: Vec<u32>,

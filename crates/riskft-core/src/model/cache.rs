@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
-/// Memory of an entry beside its text and its terms: slot, index, allocations.
-const OVERHEAD: usize = 120;
+/// Memory of an entry beside its text: slot, index, allocation.
+const OVERHEAD: usize = 100;
 const NONE: u32 = u32::MAX;
 
-/// Least recently used entries leave first. A value that is looked up gets the terms that were
+/// Least recently used entries leave first. A value that is looked up gets the term that was
 /// stored for it, or none; so a hit changes the time of a score, never its bits.
 pub(super) struct Cache {
     index: HashMap<u64, u32>,
@@ -25,14 +25,14 @@ struct Entry {
     hash: u64,
     field: u32,
     text: Box<str>,
-    terms: Box<[f32]>,
+    term: f32,
     newer: u32,
     older: u32,
 }
 
 impl Entry {
     fn bytes(&self) -> usize {
-        OVERHEAD + self.text.len() + 4 * self.terms.len()
+        OVERHEAD + self.text.len()
     }
 }
 
@@ -58,7 +58,7 @@ impl Cache {
         self.hasher.hash_one((field, text))
     }
 
-    pub(super) fn find(&mut self, field: usize, text: &str) -> Option<&[f32]> {
+    pub(super) fn find(&mut self, field: usize, text: &str) -> Option<f32> {
         let at = *self.index.get(&self.hash(field, text))?;
         let entry = &self.entries[at as usize];
         if entry.field as usize != field || *entry.text != *text {
@@ -68,21 +68,15 @@ impl Cache {
             self.unlink(at);
             self.link(at);
         }
-        Some(&self.entries[at as usize].terms)
+        Some(self.entries[at as usize].term)
     }
 
-    /// Stores the terms of a value. A value that alone exceeds the bound is not stored; one whose
+    /// Stores the term of a value. A value that alone exceeds the bound is not stored; one whose
     /// hash equals another's takes its place.
-    pub(super) fn insert(&mut self, field: usize, text: &str, terms: &[f32]) {
+    pub(super) fn insert(&mut self, field: usize, text: &str, term: f32) {
         let hash = self.hash(field, text);
-        let entry = Entry {
-            hash,
-            field: field as u32,
-            text: text.into(),
-            terms: terms.into(),
-            newer: NONE,
-            older: NONE,
-        };
+        let entry =
+            Entry { hash, field: field as u32, text: text.into(), term, newer: NONE, older: NONE };
         let size = entry.bytes();
         if size > self.most {
             return;
@@ -114,7 +108,6 @@ impl Cache {
         self.bytes -= entry.bytes();
         self.index.remove(&entry.hash);
         entry.text = Box::default();
-        entry.terms = Box::default();
         self.free.push(at);
     }
 
@@ -149,16 +142,16 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_leaves_first() {
-        let mut cache = Cache::new(3 * (OVERHEAD + 1 + 4));
+        let mut cache = Cache::new(3 * (OVERHEAD + 1));
         for (text, term) in [("a", 1.0), ("b", 2.0), ("c", 3.0)] {
-            cache.insert(0, text, &[term]);
+            cache.insert(0, text, term);
         }
-        assert_eq!(cache.find(0, "a"), Some(&[1.0][..]));
-        cache.insert(0, "d", &[4.0]);
+        assert_eq!(cache.find(0, "a"), Some(1.0));
+        cache.insert(0, "d", 4.0);
         assert_eq!(cache.find(0, "b"), None);
-        assert_eq!(cache.find(0, "a"), Some(&[1.0][..]));
-        assert_eq!(cache.find(0, "c"), Some(&[3.0][..]));
-        assert_eq!(cache.find(0, "d"), Some(&[4.0][..]));
+        assert_eq!(cache.find(0, "a"), Some(1.0));
+        assert_eq!(cache.find(0, "c"), Some(3.0));
+        assert_eq!(cache.find(0, "d"), Some(4.0));
         assert_eq!(cache.find(1, "d"), None, "another field");
     }
 
@@ -166,24 +159,24 @@ mod tests {
     fn the_bound_holds_and_slots_are_used_again() {
         let mut cache = Cache::new(10_000);
         for i in 0..10_000 {
-            cache.insert(i % 3, &format!("value {i}"), &[i as f32, 0.5]);
+            cache.insert(i % 3, &format!("value {i}"), i as f32);
             assert!(cache.bytes() <= 10_000);
         }
         assert!(cache.entries.len() <= 10_000 / OVERHEAD);
-        assert_eq!(cache.find(9_999 % 3, "value 9999"), Some(&[9_999.0, 0.5][..]));
-        cache.insert(0, &"x".repeat(20_000), &[1.0]);
+        assert_eq!(cache.find(9_999 % 3, "value 9999"), Some(9_999.0));
+        cache.insert(0, &"x".repeat(20_000), 1.0);
         assert_eq!(cache.find(0, &"x".repeat(20_000)), None, "larger than the cache");
-        cache.insert(0, "again", &[1.0]);
+        cache.insert(0, "again", 1.0);
         let before = cache.bytes();
-        cache.insert(0, "again", &[2.0]);
+        cache.insert(0, "again", 2.0);
         assert_eq!(cache.bytes(), before);
-        assert_eq!(cache.find(0, "again"), Some(&[2.0][..]));
+        assert_eq!(cache.find(0, "again"), Some(2.0));
     }
 
     #[test]
     fn a_cache_of_no_bytes_stores_nothing() {
         let mut cache = Cache::new(0);
-        cache.insert(0, "", &[]);
+        cache.insert(0, "", 1.0);
         assert_eq!(cache.find(0, ""), None);
         assert_eq!(cache.bytes(), 0);
     }

@@ -1,12 +1,15 @@
 //! Whether a specification can be computed: sizes within bounds, indexes within the columns.
 
-use super::Specification;
+use super::{Branch, BranchKind, Specification};
 use crate::encode::{CategorySource, Encoding, NumberSource, TextSource, MAX_EDGES};
+use crate::quantize::head::tabular_inputs;
 
 type Check = std::result::Result<(), String>;
 
 pub(super) fn specification(s: &Specification) -> Check {
-    within("members", s.members, 1, 64)?;
+    branches(s)?;
+    let network = s.branch(BranchKind::Network).is_some();
+    within("members", s.members, usize::from(network), if network { 64 } else { 0 })?;
     within("hidden", s.hidden, 1, 4096)?;
     let figures = [s.calibration.slope, s.calibration.intercept, s.threshold];
     if !figures.iter().all(|v| v.is_finite()) {
@@ -21,6 +24,23 @@ pub(super) fn specification(s: &Specification) -> Check {
         within("max_tokens", text.max_tokens, 3, encoder.shape.max_tokens())?;
     }
     Ok(())
+}
+
+fn branches(s: &Specification) -> Check {
+    if s.branches.is_empty() || !s.branches.is_sorted_by(|a, b| a.kind < b.kind) {
+        return Err("its branches are not in order".into());
+    }
+    let weighs = |branch: &Branch| (0.0..=Branch::MOST).contains(&branch.weight);
+    if let Some(branch) = s.branches.iter().find(|branch| !weighs(branch)) {
+        return Err(format!("the weight of its branch {} is out of range", branch.kind.name()));
+    }
+    if s.branch(BranchKind::Network).is_some() && tabular_inputs(&s.encoding) == 0 {
+        return Err("its network reads nothing".into());
+    }
+    match s.branch(BranchKind::Text).is_some() == s.encoder.is_some() {
+        true => Ok(()),
+        false => Err("its branch text and its encoder do not go together".into()),
+    }
 }
 
 fn encoding(e: &Encoding) -> Check {

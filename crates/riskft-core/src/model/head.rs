@@ -1,4 +1,4 @@
-//! The members' tabular networks and text weights, over the version's file.
+//! The members of the network and the weights of the texts, over the version's file.
 
 use super::Specification;
 use crate::artifact::{Artifact, ArtifactError, View};
@@ -17,6 +17,7 @@ const SLOTS: usize = MAX_BINS + 2;
 
 pub(super) struct Head {
     members: Vec<Member>,
+    texts: Vec<(View<f32>, View<f32>)>,
     inputs: usize,
     hidden: usize,
     width: usize,
@@ -26,10 +27,9 @@ struct Member {
     numbers: Option<View<f32>>,
     /// Table, and its row length.
     categories: Vec<(View<f32>, usize)>,
-    layers: Option<[Linear; 2]>,
-    output: Option<View<f32>>,
+    layers: [Linear; 2],
+    output: View<f32>,
     bias: View<f32>,
-    texts: Vec<(View<f32>, View<f32>)>,
 }
 
 /// Buffers of the head.
@@ -51,9 +51,15 @@ impl Buffers {
 impl Head {
     pub(super) fn find(file: &Artifact, s: &Specification) -> Result<Self, ArtifactError> {
         let width = s.encoder.as_ref().map_or(0, |encoder| encoder.shape.width);
-        let members = (0..s.members).map(|m| Member::find(file, s, m, width));
+        let members = (0..s.members).map(|m| Member::find(file, s, m));
+        let count = if s.encoder.is_some() { s.encoding.texts.len() } else { 0 };
+        let texts = (0..count).map(|f| {
+            let weight = file.finite(&format!("text.{f}.weight"), &[blocks(width) * 16])?;
+            Ok((weight, file.finite(&format!("text.{f}.bias"), &[1])?))
+        });
         Ok(Head {
             members: members.collect::<Result<_, _>>()?,
+            texts: texts.collect::<Result<_, ArtifactError>>()?,
             inputs: tabular_inputs(&s.encoding),
             hidden: s.hidden,
             width,
@@ -64,7 +70,7 @@ impl Head {
         self.members.len()
     }
 
-    /// Adds each member's tabular term to `logits`.
+    /// Each member's logit, into `logits`.
     pub(super) fn tabular(
         &self,
         kernel: Kernel,
@@ -76,11 +82,12 @@ impl Head {
         for (member, logit) in self.members.iter().zip(logits) {
             let bias = member.bias.of(file).first().copied().unwrap_or(0.0);
             let output = self.hidden_layers(member, kernel, file, row, buffers);
-            *logit += f64::from(output.unwrap_or(0.0)) + f64::from(bias);
+            // A layer that does not lie in the file was refused at opening.
+            *logit = f64::from(output.unwrap_or(0.0)) + f64::from(bias);
         }
     }
 
-    /// The output weights' product with the second hidden layer; None without a tabular part.
+    /// The output weights' product with the second hidden layer.
     fn hidden_layers(
         &self,
         member: &Member,
@@ -89,7 +96,7 @@ impl Head {
         row: &EncodedRow,
         b: &mut Buffers,
     ) -> Option<f32> {
-        let [one, two] = member.layers.as_ref()?;
+        let [one, two] = &member.layers;
         let files = Files { base: file, version: file };
         let inputs = b.inputs.first(blocks(self.inputs));
         member.inputs(file, row, inputs.as_flattened_mut());
@@ -99,34 +106,20 @@ impl Head {
         b.rows.linear(kernel, one.of(files)?, Activation::Relu, &mut b.sums, first);
         b.rows.fill(kernel, first, width);
         b.rows.linear(kernel, two.of(files)?, Activation::Relu, &mut b.sums, second);
-        Some(kernel.run(Dot(second, member.output?.of(file).as_chunks().0)))
+        Some(kernel.run(Dot(second, member.output.of(file).as_chunks().0)))
     }
 
-    /// Each member's term of text `f`, from its pooled vector, which is normalised in place.
-    pub(super) fn text(
-        &self,
-        kernel: Kernel,
-        file: &[u8],
-        f: usize,
-        pooled: &mut [Block],
-        terms: &mut [f32],
-    ) {
+    /// The term of text `f`, from its pooled vector, which is normalised in place.
+    pub(super) fn text(&self, kernel: Kernel, file: &[u8], f: usize, pooled: &mut [Block]) -> f32 {
         kernel.run(Normalise(pooled, self.width));
-        for (member, term) in self.members.iter().zip(terms) {
-            let Some((weight, bias)) = member.texts.get(f) else { continue };
-            let bias = bias.of(file).first().copied().unwrap_or(0.0);
-            *term = kernel.run(Dot(pooled, weight.of(file).as_chunks().0)) + bias;
-        }
+        let Some((weight, bias)) = self.texts.get(f) else { return 0.0 };
+        let bias = bias.of(file).first().copied().unwrap_or(0.0);
+        kernel.run(Dot(pooled, weight.of(file).as_chunks().0)) + bias
     }
 }
 
 impl Member {
-    fn find(
-        file: &Artifact,
-        s: &Specification,
-        m: usize,
-        width: usize,
-    ) -> Result<Self, ArtifactError> {
+    fn find(file: &Artifact, s: &Specification, m: usize) -> Result<Self, ArtifactError> {
         let name = |part: &str| format!("member.{m}.{part}");
         let encoding = &s.encoding;
         let numbers = match encoding.numbers.len() {
@@ -137,26 +130,14 @@ impl Member {
             let shape = [category.codes(), category.dimension()];
             Ok((file.finite(&name(&format!("category.{k}")), &shape)?, shape[1]))
         });
-        let texts = (0..encoding.texts.len()).map(|f| {
-            let weight = file.finite(&name(&format!("text.{f}.weight")), &[blocks(width) * 16])?;
-            Ok((weight, file.finite(&name(&format!("text.{f}.bias")), &[1])?))
-        });
-        let inputs = tabular_inputs(encoding);
-        let (layers, output) = if inputs == 0 {
-            (None, None)
-        } else {
-            let one = Linear::find(file, &name("hidden.0"), s.hidden, inputs)?;
-            let two = Linear::find(file, &name("hidden.1"), s.hidden, s.hidden)?;
-            let output = file.finite(&name("output.weight"), &[blocks(s.hidden) * 16])?;
-            (Some([one, two]), Some(output))
-        };
+        let one = Linear::find(file, &name("hidden.0"), s.hidden, tabular_inputs(encoding))?;
+        let two = Linear::find(file, &name("hidden.1"), s.hidden, s.hidden)?;
         Ok(Member {
             numbers,
             categories: categories.collect::<Result<_, ArtifactError>>()?,
-            layers,
-            output,
+            layers: [one, two],
+            output: file.finite(&name("output.weight"), &[blocks(s.hidden) * 16])?,
             bias: file.finite(&name("output.bias"), &[1])?,
-            texts: texts.collect::<Result<_, ArtifactError>>()?,
         })
     }
 

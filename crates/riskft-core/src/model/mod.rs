@@ -1,5 +1,6 @@
 //! A loaded version: cells -> probability.
 
+mod branch;
 mod cache;
 mod check;
 mod head;
@@ -15,18 +16,29 @@ use crate::network::EncoderShape;
 use crate::protocol::BlobKind;
 use crate::refusal::{code, Refusal, Result};
 use crate::tokenize::{Layout, Vocabulary};
+use crate::trees::Stored;
 
+pub use branch::{Branch, BranchKind};
 use head::Head;
 pub use scorer::Scorer;
+
+/// Prefix of the trees' tensors.
+pub(crate) const TREES: &str = "trees";
+
+/// Form of a version's file. 1 had a network alone, with text terms within its members.
+pub const FORMAT: u32 = 2;
 
 /// The specification in a version's artifact: all of the version but its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Specification {
-    /// 1
+    /// [`FORMAT`]
     pub format: u32,
     /// Names the arithmetic that scoring uses, so that a later one leaves old versions' bits alone. 1
     pub numerics: u32,
     pub encoding: Encoding,
+    /// The parts whose weighted logits add up, in ascending order of their kinds.
+    pub branches: Vec<Branch>,
+    /// Members of the network, 0 without that branch.
     pub members: usize,
     pub hidden: usize,
     pub encoder: Option<EncoderReference>,
@@ -34,6 +46,13 @@ pub struct Specification {
     pub threshold: f64,
     pub positive_label: String,
     pub negative_label: String,
+}
+
+impl Specification {
+    /// The branch of a kind, if the version has it.
+    pub fn branch(&self, kind: BranchKind) -> Option<&Branch> {
+        self.branches.iter().find(|branch| branch.kind == kind)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +68,7 @@ pub struct Model {
     specification: Specification,
     version: Storage,
     head: Head,
+    trees: Option<Stored>,
     text: Option<TextPart>,
     bytes: usize,
 }
@@ -73,6 +93,11 @@ impl Model {
         let specification = read_specification(file.specification())?;
         check::specification(&specification).map_err(damaged)?;
         let head = Head::find(&file, &specification)?;
+        let features = specification.encoding.features();
+        let trees = match specification.branch(BranchKind::Trees) {
+            Some(_) => Some(Stored::open(&file, TREES, features)?),
+            None => None,
+        };
         let text = match &specification.encoder {
             Some(reference) => Some(TextPart::open(&file, base, reference)?),
             None => None,
@@ -81,7 +106,7 @@ impl Model {
             return Err(damaged("its vocabulary is larger than its word embeddings".into()));
         }
         let bytes = (*version).as_ref().len() + file.specification().len();
-        Ok(Model { specification, version, head, text, bytes })
+        Ok(Model { specification, version, head, trees, text, bytes })
     }
 
     pub fn specification(&self) -> &Specification {
@@ -143,10 +168,10 @@ fn read_specification(json: &str) -> Result<Specification> {
     let broken =
         |error: serde_json::Error| damaged(format!("its specification is broken: {error}"));
     let formats: Formats = serde_json::from_str(json).map_err(broken)?;
-    if formats.format != 1 || formats.numerics != 1 {
+    if formats.format != FORMAT || formats.numerics != 1 {
         return Err(Refusal::new(code::NOT_SUPPORTED, "model is of another version of riskft")
             .detail(format!(
-                "Its format is {} and its numerics {}; this version reads 1 and 1.",
+                "Its format is {} and its numerics {}; this version reads {FORMAT} and 1.",
                 formats.format, formats.numerics
             ))
             .hint("Update the extension, or train the model again."));

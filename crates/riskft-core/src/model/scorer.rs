@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::cache::Cache;
 use super::head::Buffers;
-use super::Model;
+use super::{BranchKind, Model};
 use crate::cell::Cell;
 use crate::encode::EncodedRow;
 use crate::encoder::Scratch;
@@ -37,7 +37,7 @@ struct Texts {
     /// Tokens of one text.
     tokens: Vec<u32>,
     pooled: Vec<Block>,
-    /// [texts of the model, members]
+    /// One for each text of the model.
     terms: Vec<f32>,
 }
 
@@ -89,39 +89,44 @@ impl Scorer {
         logistic(platt.slope * logit + platt.intercept)
     }
 
-    /// Logit of the members' mean probability, before calibration.
+    /// The branches' weighted sum, before calibration.
     pub fn logit_row(&mut self, row: &EncodedRow) -> f64 {
-        self.member_logits(row);
-        let sum: f64 = self.logits.iter().map(|l| logistic(*l)).sum();
-        logit(sum / self.logits.len() as f64)
+        let model = Arc::clone(&self.model);
+        let branches = model.specification.branches.iter();
+        branches.map(|branch| branch.weight * self.branch_logit(branch.kind, row)).sum()
     }
 
-    /// The members' logits of a row.
-    pub fn member_logits(&mut self, row: &EncodedRow) -> &[f64] {
+    /// The logit of one branch; 0 of one that the version lacks.
+    pub fn branch_logit(&mut self, kind: BranchKind, row: &EncodedRow) -> f64 {
         let model = Arc::clone(&self.model);
         let file = (*model.version).as_ref();
-        self.logits.fill(0.0);
-        model.head.tabular(self.kernel, file, row, &mut self.buffers, &mut self.logits);
-        if !model.specification.encoding.texts.is_empty() {
-            self.add_texts(&model, row);
+        match kind {
+            BranchKind::Network if self.logits.is_empty() => 0.0,
+            BranchKind::Network => {
+                model.head.tabular(self.kernel, file, row, &mut self.buffers, &mut self.logits);
+                let sum: f64 = self.logits.iter().map(|l| logistic(*l)).sum();
+                logit(sum / self.logits.len() as f64)
+            }
+            BranchKind::Trees => {
+                model.trees.map_or(0.0, |trees| trees.of(file).score(&row.features))
+            }
+            BranchKind::Text => self.text_terms(&model, row),
         }
-        &self.logits
     }
 
-    /// Adds the terms of the row's texts, in the texts' order.
-    fn add_texts(&mut self, model: &Model, row: &EncodedRow) {
-        let members = self.logits.len();
+    /// The sum of the row's text terms, in the texts' order.
+    fn text_terms(&mut self, model: &Model, row: &EncodedRow) -> f64 {
         let inputs = &model.specification.encoding.texts;
-        let Some(vocabulary) = model.vocabulary() else { return };
+        let Some(vocabulary) = model.vocabulary() else { return 0.0 };
         let mut terms = std::mem::take(&mut self.texts.terms);
         terms.clear();
-        terms.resize(inputs.len() * members, 0.0);
+        terms.resize(inputs.len(), 0.0);
         for (f, (input, text)) in inputs.iter().zip(&row.texts).enumerate() {
             if text.is_empty() {
                 continue;
             }
             if let Some(known) = self.cache.find(f, text) {
-                terms[f * members..(f + 1) * members].copy_from_slice(known);
+                terms[f] = known;
                 continue;
             }
             let texts = &mut self.texts;
@@ -136,12 +141,9 @@ impl Scorer {
             }
         }
         self.encode(model, row, &mut terms);
-        for terms in terms.chunks_exact(members) {
-            for (logit, term) in self.logits.iter_mut().zip(terms) {
-                *logit += f64::from(*term);
-            }
-        }
+        let sum = terms.iter().map(|term| f64::from(*term)).sum();
         self.texts.terms = terms;
+        sum
     }
 
     /// Encodes the waiting texts and stores their terms.
@@ -156,11 +158,9 @@ impl Scorer {
         let pooled = encoder.pooled(self.kernel, &texts.ids, &texts.ends, &mut self.scratch);
         texts.pooled.clear();
         texts.pooled.extend_from_slice(pooled);
-        let members = self.logits.len();
         for (f, pooled) in texts.fields.iter().zip(texts.pooled.chunks_exact_mut(width)) {
-            let terms = &mut terms[f * members..(f + 1) * members];
-            model.head.text(self.kernel, file, *f, pooled, terms);
-            self.cache.insert(*f, &row.texts[*f], terms);
+            terms[*f] = model.head.text(self.kernel, file, *f, pooled);
+            self.cache.insert(*f, &row.texts[*f], terms[*f]);
         }
         texts.fields.clear();
         texts.ids.clear();

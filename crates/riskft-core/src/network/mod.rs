@@ -1,21 +1,24 @@
 //! The float network as trained, and its shape.
 //!
-//! For each member m of the ensemble, with positions z, codes c and pooled text vectors v:
+//! For each member m of the ensemble, with positions z and codes c:
 //!
 //! ```text
 //! number j    h_j = relu(bias_j + missing_j)                       if z_j is NaN
 //!             h_j = relu(bias_j + sum_t clamp(z_j - t, 0, 1) * weight_j[t])   t = 0..MAX_BINS
 //! category k  e_k = embedding_k[c_k]
 //! tabular     concat(h, e) -> Linear(hidden) relu -> Linear(hidden) relu -> Linear(1)
+//! ```
+//!
+//! Probabilities of the members are averaged; the mean's logit is the branch `network`. Beside it,
+//! with pooled text vectors v, stands the branch `text`:
+//!
+//! ```text
 //! text f      t_f = weight_f . norm(v_f) + bias_f      (0 if the text is empty)
-//! logit_m     tabular + sum_f t_f
 //! ```
 //!
 //! `norm(v) = (v - mean(v)) / sqrt(var(v) + 1e-5)`; the trained LayerNorm gain, projection to 16
 //! and last layer are linear and are folded into `weight_f`, `bias_f` by the trainer.
-//! Probabilities of the members are averaged, the mean's logit is calibrated (Platt).
 //! v_f is the mean over all tokens of the encoder's last layer.
-//! Without numbers and categories (options.text = 'row') the tabular term is its last bias alone.
 
 pub mod base;
 mod reference;
@@ -53,17 +56,17 @@ pub struct FloatMember {
     pub number_bias: Vec<f32>,
     /// For each category [codes, dimension].
     pub embeddings: Vec<FloatTensor>,
-    /// The two hidden layers; empty without a tabular part.
+    /// The two hidden layers.
     pub hidden: Vec<FloatLinear>,
-    /// [1, hidden]; without a tabular part `weight` is empty and `bias` has one value.
+    /// [1, hidden]
     pub output: FloatLinear,
-    /// For each text: (weight [encoder width], bias).
-    pub texts: Vec<(Vec<f32>, f32)>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FloatNetwork {
     pub members: Vec<FloatMember>,
+    /// For each text: (weight [encoder width], bias).
+    pub texts: Vec<(Vec<f32>, f32)>,
 }
 
 /// Encoder tensors by canonical name:

@@ -5,16 +5,26 @@ use crate::encode::{EncodedRow, MAX_BINS};
 use crate::math::{logistic, logit};
 
 impl FloatNetwork {
-    /// Logit of the members' mean probability, before calibration. `pooled` has for each text
-    /// the encoder's pooled vector, or None where the text is empty.
-    pub fn logit(&self, row: &EncodedRow, pooled: &[Option<Vec<f32>>]) -> f64 {
-        let sum: f64 = self.members.iter().map(|member| logistic(member.logit(row, pooled))).sum();
+    /// Logit of the members' mean probability.
+    pub fn tabular(&self, row: &EncodedRow) -> f64 {
+        let sum: f64 = self.members.iter().map(|member| logistic(member.logit(row))).sum();
         logit(sum / self.members.len() as f64)
+    }
+
+    /// The sum of the texts' terms. `pooled` has for each text the encoder's pooled vector, or
+    /// None where the text is empty.
+    pub fn text(&self, pooled: &[Option<Vec<f32>>]) -> f64 {
+        let terms = self.texts.iter().zip(pooled).filter_map(|((weight, bias), pooled)| {
+            let v = normalised(pooled.as_ref()?);
+            let dot: f64 = weight.iter().zip(&v).map(|(w, v)| f64::from(*w) * v).sum();
+            Some(dot + f64::from(*bias))
+        });
+        terms.sum()
     }
 }
 
 impl FloatMember {
-    pub fn logit(&self, row: &EncodedRow, pooled: &[Option<Vec<f32>>]) -> f64 {
+    pub fn logit(&self, row: &EncodedRow) -> f64 {
         let mut x: Vec<f64> = Vec::new();
         for (j, z) in row.positions.iter().enumerate() {
             x.extend(self.number(j, *z));
@@ -27,17 +37,7 @@ impl FloatMember {
         for layer in &self.hidden {
             x = linear(layer, &x).into_iter().map(|v| v.max(0.0)).collect();
         }
-        let tabular: f64 = if self.output.weight.is_empty() {
-            self.output.bias.iter().map(|b| f64::from(*b)).sum()
-        } else {
-            linear(&self.output, &x).iter().sum()
-        };
-        let texts = self.texts.iter().zip(pooled).filter_map(|((weight, bias), pooled)| {
-            let v = normalised(pooled.as_ref()?);
-            let dot: f64 = weight.iter().zip(&v).map(|(w, v)| f64::from(*w) * v).sum();
-            Some(dot + f64::from(*bias))
-        });
-        tabular + texts.sum::<f64>()
+        linear(&self.output, &x).iter().sum()
     }
 
     fn number(&self, j: usize, z: f32) -> [f64; NUMBER_WIDTH] {

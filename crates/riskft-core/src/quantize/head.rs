@@ -1,4 +1,4 @@
-//! The members of the network -> tensors `member.{m}.*`.
+//! The members of the network -> tensors `member.{m}.*`, and the texts' weights.
 //!
 //! | tensor | shape |
 //! |---|---|
@@ -38,9 +38,8 @@ pub(super) fn network(
         numbers(&name, &specification.encoding, member, out)?;
         categories(&name, &specification.encoding, member, out)?;
         layers(&name, specification, member, out)?;
-        texts(&name, specification, member, out)?;
     }
-    Ok(())
+    texts(specification, &network.texts, out)
 }
 
 fn numbers(
@@ -101,19 +100,16 @@ fn layers(
     out: &mut TensorSet,
 ) -> Result<()> {
     let (hidden, inputs) = (specification.hidden, tabular_inputs(&specification.encoding));
-    let sizes = if inputs == 0 { vec![] } else { vec![(hidden, inputs), (hidden, hidden)] };
+    let sizes = [(hidden, inputs), (hidden, hidden)];
     if member.hidden.len() != sizes.len() {
         return Err(unusable(format!("There are {} hidden layers.", member.hidden.len())));
     }
     for (i, (layer, size)) in member.hidden.iter().zip(&sizes).enumerate() {
         linear(&format!("{name}.hidden.{i}"), layer, *size, out)?;
     }
-    let width = if inputs == 0 { 0 } else { hidden };
-    let weight = checked("output weight", &member.output.weight, width)?;
+    let weight = checked("output weight", &member.output.weight, hidden)?;
     let bias = checked("output bias", &member.output.bias, 1)?;
-    if width > 0 {
-        table(&format!("{name}.output.weight"), weight, &[width], out);
-    }
+    table(&format!("{name}.output.weight"), weight, &[hidden], out);
     out.insert(format!("{name}.output.bias"), Tensor::new(&[1], bias));
     Ok(())
 }
@@ -137,21 +133,24 @@ fn linear(
     Ok(())
 }
 
+/// A version without an encoder has no weights of texts.
 fn texts(
-    name: &str,
     specification: &Specification,
-    member: &FloatMember,
+    texts: &[(Vec<f32>, f32)],
     out: &mut TensorSet,
 ) -> Result<()> {
-    let width = specification.encoder.as_ref().map_or(0, |encoder| encoder.shape.width);
-    if member.texts.len() != specification.encoding.texts.len() {
-        return Err(unusable(format!("There are {} text heads.", member.texts.len())));
+    let (width, count) = match &specification.encoder {
+        Some(encoder) => (encoder.shape.width, specification.encoding.texts.len()),
+        None => (0, 0),
+    };
+    if texts.len() != count {
+        return Err(unusable(format!("There are weights of {} texts.", texts.len())));
     }
-    for (f, (weight, bias)) in member.texts.iter().enumerate() {
+    for (f, (weight, bias)) in texts.iter().enumerate() {
         let weight = checked(&format!("text {f} weight"), weight, width)?;
         let bias = checked(&format!("text {f} bias"), std::slice::from_ref(bias), 1)?;
-        table(&format!("{name}.text.{f}.weight"), weight, &[width], out);
-        out.insert(format!("{name}.text.{f}.bias"), Tensor::new(&[1], bias));
+        table(&format!("text.{f}.weight"), weight, &[width], out);
+        out.insert(format!("text.{f}.bias"), Tensor::new(&[1], bias));
     }
     Ok(())
 }

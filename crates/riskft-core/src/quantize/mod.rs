@@ -10,11 +10,12 @@ pub(crate) mod head;
 use crate::artifact::{write, Tensor, TensorSet};
 use crate::encoder::BaseSpecification;
 use crate::gemm;
-use crate::model::Specification;
+use crate::model::{BranchKind, Specification, TREES};
 use crate::network::{encoder_parts, EncoderPart, EncoderShape, FloatNetwork, PartKind, TensorMap};
 use crate::protocol::BlobKind;
 use crate::refusal::{code, Refusal, Result};
 use crate::tokenize::Layout;
+use crate::trees::Ensemble;
 
 /// The int8 base encoder as a model file of kind `encoder`, vocabulary included.
 /// All tensors of the shape must be there; `shape.adapter` must be 0.
@@ -48,15 +49,24 @@ pub fn base_encoder(
     Ok(write(BlobKind::Encoder, &json(&specification)?, &out))
 }
 
+/// What of a version is stored as tensors, beside its changed encoder.
+#[derive(Debug, Clone, Default)]
+pub struct Parts {
+    pub network: FloatNetwork,
+    /// Over rows of [`crate::encode::Encoding::features`]; None in a version without that branch.
+    pub trees: Option<Ensemble>,
+}
+
 /// A version as a model file. `overlay` holds the encoder tensors that differ from the base's
 /// (LoRA merged in float) and all adapters' tensors.
 pub fn version(
     specification: &Specification,
-    network: &FloatNetwork,
+    parts: &Parts,
     overlay: &TensorMap,
 ) -> Result<Vec<u8>> {
     let mut out = TensorSet::new();
-    head::network(specification, network, &mut out)?;
+    head::network(specification, &parts.network, &mut out)?;
+    trees(specification, parts.trees.as_ref(), &mut out)?;
     let parts = match &specification.encoder {
         Some(encoder) => encoder_parts(&encoder.shape),
         None => Vec::new(),
@@ -69,6 +79,22 @@ pub fn version(
         return Err(unusable("The changed encoder tensors include an unknown one.".to_owned()));
     }
     Ok(write(BlobKind::Version, &json(specification)?, &out))
+}
+
+fn trees(
+    specification: &Specification,
+    trees: Option<&Ensemble>,
+    out: &mut TensorSet,
+) -> Result<()> {
+    let asked = specification.branch(BranchKind::Trees).is_some();
+    match trees {
+        Some(trees) if asked && trees.features() == specification.encoding.features() => {
+            trees.store(TREES, out);
+            Ok(())
+        }
+        None if !asked => Ok(()),
+        _ => Err(unusable("Its trees do not fit its specification.".to_owned())),
+    }
 }
 
 fn json(specification: &impl serde::Serialize) -> Result<String> {

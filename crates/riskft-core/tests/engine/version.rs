@@ -10,13 +10,14 @@ use riskft_core::encode::{
     CategoryInput, CategorySource, EncodedColumn, EncodedRow, Encoding, NumberInput, NumberSource,
     TextFormat, TextInput, TextSource, MAX_BINS,
 };
-use riskft_core::model::{EncoderReference, Model, Specification};
+use riskft_core::model::{Branch, BranchKind, EncoderReference, Model, Specification, FORMAT};
 use riskft_core::network::base::{read_shape, read_tensors};
 use riskft_core::network::{
     EncoderShape, FloatLinear, FloatMember, FloatNetwork, FloatTensor, TensorMap, NUMBER_WIDTH,
 };
 use riskft_core::options::Role;
-use riskft_core::quantize;
+use riskft_core::quantize::{self, Parts};
+use riskft_core::trees::{Ensemble, Node, Side};
 
 pub const NUMBERS: usize = 5;
 pub const CATEGORIES: usize = 3;
@@ -90,7 +91,7 @@ pub fn encoding(texts: usize) -> Encoding {
     }
 }
 
-pub fn member(random: &mut Random, encoding: &Encoding, width: usize) -> FloatMember {
+pub fn member(random: &mut Random, encoding: &Encoding) -> FloatMember {
     let categories: usize = encoding.categories.iter().map(CategoryInput::dimension).sum();
     let inputs = NUMBERS * NUMBER_WIDTH + categories;
     FloatMember {
@@ -107,23 +108,46 @@ pub fn member(random: &mut Random, encoding: &Encoding, width: usize) -> FloatMe
             .collect(),
         hidden: vec![linear(random, HIDDEN, inputs), linear(random, HIDDEN, HIDDEN)],
         output: linear(random, 1, HIDDEN),
-        texts: encoding.texts.iter().map(|_| (floats(random, width, 0.1), 0.05)).collect(),
     }
 }
 
-pub fn network(tiny: &Tiny, texts: usize, shape: EncoderShape) -> (Specification, FloatNetwork) {
+/// Trees whose every node reads one number or one category.
+fn trees(random: &mut Random, encoding: &Encoding) -> Ensemble {
+    let mut trees = Ensemble::new(encoding.features()).unwrap();
+    for feature in 0..encoding.features() as u32 {
+        let children = [1, 2];
+        let split = if (feature as usize) < NUMBERS {
+            let missing = if feature % 2 == 0 { Side::Left } else { Side::Right };
+            Node::Number { feature, threshold: 60.0, missing, zero_missing: false, children }
+        } else {
+            Node::Category { feature, codes: vec![0b0101], children }
+        };
+        let leaves = [1, 2].map(|_| Node::Leaf(f64::from(random.float())));
+        trees.push(&[&[split][..], &leaves].concat()).unwrap();
+    }
+    trees
+}
+
+/// A version of all branches, or of those without text.
+pub fn network(tiny: &Tiny, texts: usize, shape: EncoderShape) -> (Specification, Parts) {
     let mut random = Random(42);
     let encoding = encoding(texts);
-    let members = (0..MEMBERS).map(|_| member(&mut random, &encoding, shape.width)).collect();
-    let encoder = (texts > 0).then(|| EncoderReference {
+    let members = (0..MEMBERS).map(|_| member(&mut random, &encoding)).collect();
+    let trees = trees(&mut random, &encoding);
+    let width = shape.width;
+    let texts: Vec<_> = (0..texts).map(|_| (floats(&mut random, width, 0.1), 0.05)).collect();
+    let weight = |kind| Branch { kind, weight: [0.75, 0.5, 1.25][kind as usize] };
+    let kinds = BranchKind::ALL.into_iter().filter(|k| *k != BranchKind::Text || !texts.is_empty());
+    let encoder = (!texts.is_empty()).then(|| EncoderReference {
         base: "tiny".into(),
         digest: artifact::digest(&tiny.base),
         shape,
     });
     let specification = Specification {
-        format: 1,
+        format: FORMAT,
         numerics: 1,
         encoding,
+        branches: kinds.map(weight).collect(),
         members: MEMBERS,
         hidden: HIDDEN,
         encoder,
@@ -132,7 +156,22 @@ pub fn network(tiny: &Tiny, texts: usize, shape: EncoderShape) -> (Specification
         positive_label: "true".into(),
         negative_label: "false".into(),
     };
-    (specification, FloatNetwork { members })
+    (specification, Parts { network: FloatNetwork { members, texts }, trees: Some(trees) })
+}
+
+/// The logit of the float branches.
+pub fn float_logit(
+    specification: &Specification,
+    parts: &Parts,
+    row: &EncodedRow,
+    pooled: &[Option<Vec<f32>>],
+) -> f64 {
+    let logit = |branch: &Branch| match branch.kind {
+        BranchKind::Network => parts.network.tabular(row),
+        BranchKind::Trees => parts.trees.as_ref().unwrap().score(&row.features),
+        BranchKind::Text => parts.network.text(pooled),
+    };
+    specification.branches.iter().map(|branch| branch.weight * logit(branch)).sum()
 }
 
 /// Rows with missing values, extremes, unseen codes, empty, equal and long texts.
@@ -141,8 +180,8 @@ pub fn rows(count: usize) -> Vec<EncodedRow> {
     let encoding = encoding(TEXTS);
     let words = ["new", "york", "bank", "loan", "full", "loans", "a's", "llc", "9.5", "é", "  "];
     (0..count)
-        .map(|_| EncodedRow {
-            positions: encoding
+        .map(|_| {
+            let positions: Vec<f32> = encoding
                 .numbers
                 .iter()
                 .map(|number| match random.below(5) {
@@ -151,18 +190,27 @@ pub fn rows(count: usize) -> Vec<EncodedRow> {
                     2 => (number.edges.len() - 1) as f32,
                     _ => (random.float() + 1.0) * 0.5 * (number.edges.len() - 1) as f32,
                 })
-                .collect(),
-            codes: encoding.categories.iter().map(|c| random.below(c.codes()) as u32).collect(),
-            texts: (0..TEXTS)
+                .collect();
+            let codes: Vec<u32> =
+                encoding.categories.iter().map(|c| random.below(c.codes()) as u32).collect();
+            let texts = (0..TEXTS)
                 .map(|_| {
                     let length = [0, 1, 3, 3, 30][random.below(5)];
                     let text: Vec<&str> =
                         (0..length).map(|_| words[random.below(words.len())]).collect();
                     text.join(" ").trim().to_owned()
                 })
-                .collect(),
+                .collect();
+            encoded(positions, codes, texts)
         })
         .collect()
+}
+
+/// A row whose numbers lie ten apart on each edge, as [`encoding`] has them.
+pub fn encoded(positions: Vec<f32>, codes: Vec<u32>, texts: Vec<String>) -> EncodedRow {
+    let values = positions.iter().map(|z| f64::from(*z) * 10.0);
+    let features = values.chain(codes.iter().map(|code| f64::from(*code))).collect();
+    EncodedRow { features, positions, codes, texts }
 }
 
 pub fn open(version: Vec<u8>, base: &Arc<Vec<u8>>) -> Arc<Model> {

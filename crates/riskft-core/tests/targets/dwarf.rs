@@ -9,14 +9,15 @@ use riskft_core::encode::{
     CategoryInput, CategorySource, EncodedColumn, Encoding, NumberInput, NumberSource, TextFormat,
     TextInput, TextSource, MAX_BINS,
 };
-use riskft_core::model::{EncoderReference, Specification};
+use riskft_core::model::{Branch, BranchKind, EncoderReference, Specification, FORMAT};
 use riskft_core::network::{
     encoder_parts, EncoderShape, FloatLinear, FloatMember, FloatNetwork, FloatTensor, TensorMap,
     NUMBER_WIDTH,
 };
 use riskft_core::options::Role;
-use riskft_core::quantize;
+use riskft_core::quantize::{self, Parts};
 use riskft_core::tokenize::{compile, Normaliser};
+use riskft_core::trees::{Ensemble, Node, Side};
 
 const WIDTH: usize = 8;
 const HIDDEN: usize = 8;
@@ -76,7 +77,16 @@ fn linear(outputs: usize, inputs: usize) -> FloatLinear {
     FloatLinear { outputs, inputs, weight: values(outputs * inputs), bias: values(outputs) }
 }
 
-fn network(texts: usize, base: &[u8]) -> (Specification, FloatNetwork) {
+/// A number's split and a category's.
+fn splits() -> [Node; 2] {
+    let (missing, children) = (Side::Right, [1, 2]);
+    [
+        Node::Number { feature: 0, threshold: 2.5, missing, zero_missing: true, children },
+        Node::Category { feature: 1, codes: vec![4], children },
+    ]
+}
+
+fn network(texts: usize, base: &[u8]) -> (Specification, Parts) {
     let encoding = encoding(texts);
     let category = &encoding.categories[0];
     let codes = [category.codes(), category.dimension()];
@@ -87,14 +97,19 @@ fn network(texts: usize, base: &[u8]) -> (Specification, FloatNetwork) {
         embeddings: vec![FloatTensor { shape: codes.to_vec(), data: values(codes[0] * codes[1]) }],
         hidden: vec![linear(HIDDEN, NUMBER_WIDTH + codes[1]), linear(HIDDEN, HIDDEN)],
         output: linear(1, HIDDEN),
-        texts: vec![(values(WIDTH), 0.05); texts],
     };
+    let mut trees = Ensemble::new(encoding.features()).unwrap();
+    for split in splits() {
+        trees.push(&[split, Node::Leaf(-0.5), Node::Leaf(0.25)]).unwrap();
+    }
+    let kinds = BranchKind::ALL.into_iter().filter(|kind| *kind != BranchKind::Text || texts > 0);
     let reference =
         EncoderReference { base: "dwarf".into(), digest: artifact::digest(base), shape: shape() };
     let specification = Specification {
-        format: 1,
+        format: FORMAT,
         numerics: 1,
         encoding,
+        branches: kinds.map(|kind| Branch { kind, weight: 0.5 }).collect(),
         members: 1,
         hidden: HIDDEN,
         encoder: (texts > 0).then_some(reference),
@@ -103,7 +118,8 @@ fn network(texts: usize, base: &[u8]) -> (Specification, FloatNetwork) {
         positive_label: "true".into(),
         negative_label: "false".into(),
     };
-    (specification, FloatNetwork { members: vec![member] })
+    let network = FloatNetwork { members: vec![member], texts: vec![(values(WIDTH), 0.05); texts] };
+    (specification, Parts { network, trees: Some(trees) })
 }
 
 fn encoding(texts: usize) -> Encoding {
