@@ -249,6 +249,7 @@ fn network(
                 max_tokens: 32,
             })
             .collect(),
+        statistics: Vec::new(),
         reference_date: 20_000,
     };
     let inputs = numbers * NUMBER_WIDTH + categories * 6;
@@ -280,12 +281,13 @@ fn network(
         negative_label: "false".into(),
     };
     let network = FloatNetwork { members: vec![member; 3], texts: vec![text; texts] };
-    (specification, Parts { network, trees: None })
+    (specification, Parts { network, ..Parts::default() })
 }
 
 fn row(numbers: usize, categories: usize, texts: &[&str]) -> EncodedRow {
     EncodedRow {
         features: Vec::new(),
+        keys: Vec::new(),
         positions: (0..numbers).map(|i| i as f32 * 1.37).collect(),
         codes: (0..categories).map(|i| i as u32 * 2).collect(),
         texts: texts.iter().map(|t| (*t).to_owned()).collect(),

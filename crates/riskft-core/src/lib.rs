@@ -19,10 +19,12 @@
 //! | [`artifact`] | the model file: safetensors with a JSON specification |
 //! | [`bundle`] | a version as one string of bytes, on its way to another database |
 //! | [`model`] | a loaded version: cells -> probability |
+//! | [`blend`] | weights of branches, from their out-of-fold logits |
 //! | [`metrics`], [`calibrate`] | figures of a model, and Platt's calibration |
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod artifact;
+pub mod blend;
 pub mod bundle;
 pub mod calibrate;
 pub mod cell;

@@ -131,6 +131,56 @@ pub struct Gate {
     pub flips: f64,
 }
 
+/// How a rare class is treated while fitting; probabilities are those of the table either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Balance {
+    None,
+    /// Both classes weigh the same.
+    Weights,
+    /// Rows between rare rows and their neighbours (SMOTE-NC, Chawla et al. 2002).
+    Smote,
+}
+
+/// What rows without a label are good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unlabelled {
+    Ignore,
+    /// Those that the model is sure of train a second model, kept if it is better.
+    SelfTrain,
+}
+
+/// The rows that the calibration is fitted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Calibrate {
+    /// All out-of-fold rows.
+    All,
+    /// With a time column, the newest ones before the test part: its share `split.calibration`.
+    Recent,
+}
+
+/// The boosted trees (LightGBM's names in brackets).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Trees {
+    /// Most rounds of each fold (num_iterations). 0..=5000; 0 = no trees.
+    pub rounds: usize,
+    /// 0 = 31, fewer in small samples (num_leaves). 0, 2..=1024.
+    pub leaves: usize,
+    /// 0.001..=1
+    pub learning_rate: f64,
+}
+
+/// A search over options by successive halving (Jamieson & Talwalkar 2016).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Search {
+    /// Settings tried. 0..=1000; 0 = no search.
+    pub trials: usize,
+    /// Most minutes of the search. 0 = no bound.
+    pub minutes: f64,
+}
+
 /// All options of a training, resolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Options {
@@ -148,18 +198,27 @@ pub struct Options {
     pub epochs: usize,
     /// Learning rate of the head.
     pub head_learning_rate: f64,
-    /// Most epochs of the head. 1..=1000.
+    /// Most epochs of the network, and of the text branch. 0..=1000; 0 = no network.
     pub head_epochs: usize,
     /// Epochs without a better validation AUC before a stage stops.
     pub patience: usize,
     /// Rows of one step.
     pub batch_size: usize,
-    /// Members whose probabilities are averaged. 1..=16.
+    /// Folds that the rows outside the test part are crossed over. 2..=20.
+    pub folds: usize,
+    /// Different divisions into folds. 0..=10; 0 = 3 under 5,000 rows, else 1.
+    pub repeats: usize,
+    /// Networks of one fold, whose probabilities are averaged. 1..=16.
     pub members: usize,
     /// Width of the head's two hidden layers. 8..=1024.
     pub hidden: usize,
     /// Most tokens of one text value, special ones included. 0 = 32 for short fields, 256 for long.
     pub max_tokens: usize,
+    pub trees: Trees,
+    pub balance: Balance,
+    pub unlabelled: Unlabelled,
+    pub calibrate: Calibrate,
+    pub search: Search,
     pub text: TextMode,
     pub keep_text: KeepText,
     pub seed: u64,
@@ -176,6 +235,21 @@ pub struct Options {
     pub roles: BTreeMap<String, Role>,
 }
 
+/// Networks of a version, at most.
+pub const MOST_NETWORKS: usize = 64;
+
+impl Options {
+    /// Divisions into folds of a training with this many rows outside the test part.
+    pub fn repeats_of(&self, rows: usize) -> usize {
+        let auto = if rows < SMALL { 3 } else { 1 };
+        let most = MOST_NETWORKS / (self.folds * self.members).max(1);
+        if self.repeats == 0 { auto } else { self.repeats }.min(most.max(1))
+    }
+}
+
+/// Rows outside the test part under which a sample is small.
+pub const SMALL: usize = 5000;
+
 impl Default for Options {
     fn default() -> Self {
         Options {
@@ -189,9 +263,16 @@ impl Default for Options {
             head_epochs: 40,
             patience: 6,
             batch_size: 256,
-            members: 3,
+            folds: 5,
+            repeats: 0,
+            members: 1,
             hidden: 256,
             max_tokens: 0,
+            trees: Trees { rounds: 400, leaves: 0, learning_rate: 0.05 },
+            balance: Balance::None,
+            unlabelled: Unlabelled::Ignore,
+            calibrate: Calibrate::All,
+            search: Search { trials: 0, minutes: 0.0 },
             text: TextMode::Fields,
             keep_text: KeepText::Better,
             seed: 0,
@@ -237,10 +318,25 @@ impl Options {
         range("learning_rate", self.learning_rate, 1e-8, 1.0)?;
         range("epochs", self.epochs as f64, 0.0, 1000.0)?;
         range("head_learning_rate", self.head_learning_rate, 1e-8, 1.0)?;
-        range("head_epochs", self.head_epochs as f64, 1.0, 1000.0)?;
+        range("head_epochs", self.head_epochs as f64, 0.0, 1000.0)?;
         range("patience", self.patience as f64, 1.0, 1000.0)?;
         range("batch_size", self.batch_size as f64, 1.0, 65536.0)?;
+        range("folds", self.folds as f64, 2.0, 20.0)?;
+        range("repeats", self.repeats as f64, 0.0, 10.0)?;
         range("members", self.members as f64, 1.0, 16.0)?;
+        let networks = self.folds * self.repeats.max(1) * self.members;
+        if networks > MOST_NETWORKS {
+            return Err(invalid(
+                "too many networks",
+                format!("Options \"folds\", \"repeats\" and \"members\" make {networks}."),
+            )
+            .hint(format!("Their product must be at most {MOST_NETWORKS}.")));
+        }
+        range("trees.rounds", self.trees.rounds as f64, 0.0, 5000.0)?;
+        range("trees.leaves", self.trees.leaves as f64, 0.0, 1024.0)?;
+        range("trees.learning_rate", self.trees.learning_rate, 1e-3, 1.0)?;
+        range("search.trials", self.search.trials as f64, 0.0, 1000.0)?;
+        range("search.minutes", self.search.minutes, 0.0, 10_000.0)?;
         range("hidden", self.hidden as f64, 8.0, 1024.0)?;
         range("max_tokens", self.max_tokens as f64, 0.0, 4096.0)?;
         range("threads", self.threads as f64, 0.0, 1024.0)?;

@@ -93,7 +93,7 @@ pub enum Event {
 /// Where a run stands.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// load | prepare | encode | head | tune | quantize | evaluate
+    /// load | prepare | encode | search | network | trees | tune | quantize | evaluate
     pub phase: String,
     pub done: u64,
     pub total: u64,
@@ -139,6 +139,64 @@ pub struct IncumbentReport {
     pub standard_error: Option<f64>,
     /// Why there is no figure: another positive label, a column that is gone, one class.
     pub why_not: String,
+}
+
+/// A branch of the version, or the baseline beside it: a row of riskft.branches.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BranchReport {
+    /// network | trees | text | words | baseline
+    pub branch: String,
+    /// Its part in the version's logit; 0 for what is not in the version.
+    pub weight: f64,
+    /// Out-of-fold AUC of the branch alone. The text branches are fitted on top of the others:
+    /// alone they rank by what those leave.
+    pub auc: Option<f64>,
+    /// Out-of-fold AUC of the blend without it.
+    pub auc_without: Option<f64>,
+    /// Out-of-fold AUC of the blend minus [`Self::auc_without`], and its paired standard error.
+    pub gain: Option<f64>,
+    pub gain_se: Option<f64>,
+    /// On the test rows, alone.
+    pub test_auc: Option<f64>,
+    /// On the test rows, calibrated alone.
+    pub test_log_loss: Option<f64>,
+    /// Wall seconds of its training.
+    pub seconds: f64,
+    /// What it is, and why it is in the version or not.
+    pub why: String,
+}
+
+/// Figures of a stretch of time: a row of riskft.metrics_by_period.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeriodReport {
+    /// validation (out of fold) | test
+    pub part: String,
+    /// First day of the period, days since 1970-01-01.
+    pub begins: i32,
+    /// `2006`, `2006-Q1` or `2006-01`
+    pub period: String,
+    pub rows: u64,
+    pub auc: Option<f64>,
+    pub mean_score: f64,
+    /// Share of positive rows.
+    pub mean_outcome: f64,
+}
+
+/// One trial of a search: a row of riskft.trials.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrialReport {
+    /// 1.. in the order they began.
+    pub trial: u32,
+    /// Rounds of halving that it took part in, 1..
+    pub rungs: u32,
+    /// What it changed of the options, as a JSON object.
+    pub options: serde_json::Value,
+    /// Out-of-fold figures at its last rung.
+    pub auc: Option<f64>,
+    pub log_loss: Option<f64>,
+    pub seconds: f64,
+    /// best | kept | dropped
+    pub state: String,
 }
 
 /// What the run used: the ledger behind riskft.costs.
@@ -234,6 +292,15 @@ pub struct TrainingResult {
     pub threshold: f64,
     pub features: Vec<FeatureReport>,
     pub metrics: Vec<PartMetric>,
+    /// In the order of riskft.branches.
+    #[serde(default)]
+    pub branches: Vec<BranchReport>,
+    /// Empty without a time column.
+    #[serde(default)]
+    pub periods: Vec<PeriodReport>,
+    /// Empty without a search.
+    #[serde(default)]
+    pub trials: Vec<TrialReport>,
     pub gate: GateReport,
     pub ledger: Ledger,
     /// None where no version was deployed before.

@@ -89,7 +89,7 @@ macro_rules! element {
         }
     )*};
 }
-element! { f32, F32; i32, I32; i8, I8; u8, U8; u32, U32; u64, U64; }
+element! { f32, F32; f64, F64; i32, I32; i8, I8; u8, U8; u32, U32; u64, U64; }
 
 /// Where a tensor lies in a file: checked once, turned into a slice at each use.
 #[derive(Debug)]

@@ -52,6 +52,11 @@ pub fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
+/// FNV-1a of some bytes, mixed.
+pub fn bytes_hash(bytes: &[u8]) -> u64 {
+    mix(fnv(b't', bytes))
+}
+
 fn fnv(tag: u8, bytes: &[u8]) -> u64 {
     std::iter::once(&tag)
         .chain(bytes)

@@ -26,6 +26,7 @@ impl Encoding {
         row.codes.clear();
         row.codes.extend(self.categories.iter().map(|input| input.code(cells, &mut scratch)));
         row.features.extend(row.codes.iter().map(|code| f64::from(*code)));
+        self.key_hashes(cells, &mut scratch[0], &mut row.keys);
         row.texts.resize_with(self.texts.len(), String::new);
         for (input, text) in self.texts.iter().zip(&mut row.texts) {
             text.clear();
@@ -58,12 +59,16 @@ impl Encoding {
         }
     }
 
+    pub(super) fn value_of(&self, column: usize, cells: &[Cell<'_>]) -> f64 {
+        match self.columns.get(column) {
+            Some(source) => number(cell(cells, column), source, self.reference_date),
+            None => f64::NAN,
+        }
+    }
+
     /// The float8 value of a number's source; NaN = missing.
     pub fn number_of(&self, source: NumberSource, cells: &[Cell<'_>]) -> f64 {
-        let of = |index: usize| match self.columns.get(index) {
-            Some(column) => number(cell(cells, index), column, self.reference_date),
-            None => f64::NAN,
-        };
+        let of = |index: usize| self.value_of(index, cells);
         match source {
             NumberSource::Value(column) => of(column),
             NumberSource::Ratio(over, under) => ratio(of(over), of(under)),
@@ -74,7 +79,7 @@ impl Encoding {
     }
 }
 
-fn cell<'a>(cells: &[Cell<'a>], index: usize) -> Cell<'a> {
+pub(super) fn cell<'a>(cells: &[Cell<'a>], index: usize) -> Cell<'a> {
     cells.get(index).copied().unwrap_or(Cell::Null)
 }
 

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use super::apply::{month, prefix, ratio, weekday, year};
 use super::edges::{edges, money_median};
+use super::groups::Groups;
 use super::value::{label, numbers, Scratch};
 use super::{
-    tree, CategoryInput, CategorySource, EncodedColumn, Encoding, NumberInput, NumberSource,
-    TextInput, TextSource, MAX_BINS,
+    tree, CategoryInput, CategorySource, EncodedColumn, Encoding, KeyPart, NumberInput,
+    NumberSource, StatisticInput, TextInput, TextSource, MAX_BINS,
 };
 use crate::dataset::profile::{frequent, MAX_LABEL};
 use crate::dataset::{sample, Column, ColumnData, ColumnPlan, Dataset, Part, Prepared};
@@ -49,6 +50,7 @@ pub fn fit(data: &Dataset, prepared: &Prepared, header: &JobHeader) -> Encoding 
     let fitter = Fitter::new(data, prepared, plans, &encoding.columns, header.reference_date);
     encoding.numbers = fitter.number_inputs();
     encoding.categories = fitter.category_inputs();
+    encoding.statistics = fitter.statistics(&encoding, &prepared.row_hashes);
     if texts {
         encoding.texts = fitter.text_inputs(header);
     }
@@ -107,10 +109,17 @@ impl<'a> Fitter<'a> {
         let mut amounts = Vec::new();
         for (index, plan) in self.plans.iter().enumerate() {
             let role = plan.role();
+            let name = &self.columns[index].name;
+            if !plan.decision.prefixes.is_empty() && role != Role::Number {
+                // Neighbouring codes are alike: zip codes lie beside each other, industries too.
+                let values =
+                    numbers(self.column(index), &self.columns[index], self.reference, &self.sample);
+                let name = format!("{name} (as a number)");
+                self.add(&mut inputs, name, NumberSource::Value(index), &values);
+            }
             if !matches!(role, Role::Number | Role::Flag | Role::Date) {
                 continue;
             }
-            let name = &self.columns[index].name;
             let values =
                 numbers(self.column(index), &self.columns[index], self.reference, &self.sample);
             let gain = self.add(&mut inputs, name.clone(), NumberSource::Value(index), &values);
@@ -287,6 +296,12 @@ impl<'a> Fitter<'a> {
         counts.iter().all(|rows| *rows >= frequent(self.rows.len()))
     }
 
+    fn statistics(&self, encoding: &Encoding, hashes: &[u64]) -> Vec<StatisticInput> {
+        let columns: Vec<usize> = self.plans.iter().map(|plan| plan.index).collect();
+        let (rows, labels) = (&self.sample[..], &self.labels[..]);
+        Groups { data: self.data, columns: &columns, rows, labels, hashes }.fit(encoding)
+    }
+
     fn text_inputs(&self, header: &JobHeader) -> Vec<TextInput> {
         self.plans
             .iter()
@@ -358,6 +373,11 @@ impl Encoding {
                 }
             }
         }
+        self.statistics
+            .iter_mut()
+            .flat_map(|s| &mut s.key)
+            .flat_map(KeyPart::columns)
+            .for_each(&mut visit);
         for text in &mut self.texts {
             if let TextSource::Column(c) = &mut text.source {
                 visit(c);

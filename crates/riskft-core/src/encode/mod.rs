@@ -7,10 +7,15 @@
 mod apply;
 mod edges;
 mod fit;
+mod groups;
+pub mod statistic;
+pub mod tables;
 pub mod tree;
 pub mod value;
 
 pub use fit::fit;
+pub use statistic::{KeyPart, StatisticInput};
+pub use tables::Tables;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +30,8 @@ pub struct Encoding {
     pub columns: Vec<EncodedColumn>,
     pub numbers: Vec<NumberInput>,
     pub categories: Vec<CategoryInput>,
+    /// What the trees read beside numbers and categories.
+    pub statistics: Vec<StatisticInput>,
     pub texts: Vec<TextInput>,
     /// Day of the training, days since 1970-01-01: reads two-digit years.
     pub reference_date: i32,
@@ -108,9 +115,9 @@ pub struct CategoryInput {
 }
 
 impl Encoding {
-    /// Number of [`EncodedRow::features`].
+    /// Features of the trees: numbers, categories, and two for each statistic.
     pub fn features(&self) -> usize {
-        self.numbers.len() + self.categories.len()
+        self.numbers.len() + self.categories.len() + 2 * self.statistics.len()
     }
 }
 
@@ -156,8 +163,11 @@ pub enum TextSource {
 /// A row as the branches of a version read it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EncodedRow {
-    /// The features of the trees: each number's value, then each category's code; NaN = missing.
+    /// The first features of the trees: each number's value, then each category's code; NaN =
+    /// missing. [`Tables::fill`] adds the rest.
     pub features: Vec<f64>,
+    /// Hashes of the statistics' keys.
+    pub keys: Vec<u64>,
     /// For each number: its position on the edges, 0..=bins (bin + fraction); NaN = missing.
     pub positions: Vec<f32>,
     pub codes: Vec<u32>,

@@ -1,6 +1,7 @@
 //! Whether a specification can be computed: sizes within bounds, indexes within the columns.
 
 use super::{Branch, BranchKind, Specification};
+use crate::encode::statistic::MOST_LABELS;
 use crate::encode::{CategorySource, Encoding, NumberSource, TextSource, MAX_EDGES};
 use crate::quantize::head::tabular_inputs;
 
@@ -49,6 +50,7 @@ fn encoding(e: &Encoding) -> Check {
     within("numbers", e.numbers.len(), 0, 16_000)?;
     within("categories", e.categories.len(), 0, 16_000)?;
     within("texts", e.texts.len(), 0, 1600)?;
+    within("statistics", e.statistics.len(), 0, 16_000)?;
     let column = |index: usize| {
         if index < e.columns.len() {
             return Ok(());
@@ -73,6 +75,15 @@ fn encoding(e: &Encoding) -> Check {
         match category.source {
             CategorySource::Value(c) | CategorySource::Prefix(c, _) => column(c)?,
             CategorySource::Equal(a, b) => column(a).and(column(b))?,
+        }
+    }
+    for (index, statistic) in e.statistics.iter().enumerate() {
+        within("labels of a key", statistic.key.len(), 1, MOST_LABELS)?;
+        if statistic.parent.is_some_and(|parent| parent >= index) {
+            return Err(format!("the parent of \"{}\" does not come before it", statistic.name));
+        }
+        for mut part in statistic.key.iter().copied() {
+            part.columns().try_for_each(|c| column(*c))?;
         }
     }
     for text in &e.texts {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifact::{Artifact, ArtifactError, Storage, View};
 use crate::calibrate::Platt;
-use crate::encode::Encoding;
+use crate::encode::{Encoding, Tables};
 use crate::encoder::Encoder;
 use crate::network::EncoderShape;
 use crate::protocol::BlobKind;
@@ -69,6 +69,7 @@ pub struct Model {
     version: Storage,
     head: Head,
     trees: Option<Stored>,
+    tables: Tables,
     text: Option<TextPart>,
     bytes: usize,
 }
@@ -98,6 +99,7 @@ impl Model {
             Some(_) => Some(Stored::open(&file, TREES, features)?),
             None => None,
         };
+        let tables = Tables::open(&file, &specification.encoding.statistics)?;
         let text = match &specification.encoder {
             Some(reference) => Some(TextPart::open(&file, base, reference)?),
             None => None,
@@ -106,7 +108,7 @@ impl Model {
             return Err(damaged("its vocabulary is larger than its word embeddings".into()));
         }
         let bytes = (*version).as_ref().len() + file.specification().len();
-        Ok(Model { specification, version, head, trees, text, bytes })
+        Ok(Model { specification, version, head, trees, tables, text, bytes })
     }
 
     pub fn specification(&self) -> &Specification {

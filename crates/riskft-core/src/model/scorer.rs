@@ -25,6 +25,8 @@ pub struct Scorer {
     buffers: Buffers,
     texts: Texts,
     logits: Vec<f64>,
+    /// Of the trees.
+    features: Vec<f64>,
     row: EncodedRow,
 }
 
@@ -54,6 +56,7 @@ impl Scorer {
             scratch: Scratch::default(),
             buffers: Buffers::default(),
             texts: Texts::default(),
+            features: Vec::new(),
             row: EncodedRow::default(),
         }
     }
@@ -108,7 +111,8 @@ impl Scorer {
                 logit(sum / self.logits.len() as f64)
             }
             BranchKind::Trees => {
-                model.trees.map_or(0.0, |trees| trees.of(file).score(&row.features))
+                model.tables.fill(file, row, &mut self.features);
+                model.trees.map_or(0.0, |trees| trees.of(file).score(&self.features))
             }
             BranchKind::Text => self.text_terms(&model, row),
         }

@@ -55,6 +55,8 @@ pub struct Parts {
     pub network: FloatNetwork,
     /// Over rows of [`crate::encode::Encoding::features`]; None in a version without that branch.
     pub trees: Option<Ensemble>,
+    /// As [`crate::encode::tables::tensors`] gives them; empty without statistics.
+    pub statistics: TensorSet,
 }
 
 /// A version as a model file. `overlay` holds the encoder tensors that differ from the base's
@@ -67,6 +69,7 @@ pub fn version(
     let mut out = TensorSet::new();
     head::network(specification, &parts.network, &mut out)?;
     trees(specification, parts.trees.as_ref(), &mut out)?;
+    out.extend(parts.statistics.iter().map(|(name, tensor)| (name.clone(), tensor.clone())));
     let parts = match &specification.encoder {
         Some(encoder) => encoder_parts(&encoder.shape),
         None => Vec::new(),

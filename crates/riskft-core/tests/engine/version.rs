@@ -6,9 +6,10 @@ use super::{golden, tiny_vocabulary, Random};
 use riskft_core::artifact;
 use riskft_core::calibrate::Platt;
 use riskft_core::cell::ColumnType;
+use riskft_core::encode::statistic::{Estimates, Keys};
 use riskft_core::encode::{
-    CategoryInput, CategorySource, EncodedColumn, EncodedRow, Encoding, NumberInput, NumberSource,
-    TextFormat, TextInput, TextSource, MAX_BINS,
+    tables, CategoryInput, CategorySource, EncodedColumn, EncodedRow, Encoding, KeyPart,
+    NumberInput, NumberSource, StatisticInput, TextFormat, TextInput, TextSource, MAX_BINS,
 };
 use riskft_core::model::{Branch, BranchKind, EncoderReference, Model, Specification, FORMAT};
 use riskft_core::network::base::{read_shape, read_tensors};
@@ -87,6 +88,15 @@ pub fn encoding(texts: usize) -> Encoding {
                 max_tokens: 20,
             })
             .collect(),
+        statistics: [vec![NUMBERS], vec![NUMBERS, NUMBERS + 1]]
+            .into_iter()
+            .enumerate()
+            .map(|(s, columns)| StatisticInput {
+                name: format!("s{s}"),
+                key: columns.into_iter().map(KeyPart::Value).collect(),
+                parent: s.checked_sub(1),
+            })
+            .collect(),
         reference_date: 20_000,
     }
 }
@@ -111,12 +121,38 @@ pub fn member(random: &mut Random, encoding: &Encoding) -> FloatMember {
     }
 }
 
+/// Estimates of the keys 0..4 of the first statistic and 0..40 of the second.
+fn estimates() -> (Keys, Estimates) {
+    let rows = (0..400u64).map(|row| vec![row % 4, row % 40]);
+    let keys = Keys::collect(&encoding(0).statistics, rows);
+    let all: Vec<u32> = (0..400).collect();
+    let estimates = keys.estimate(&all, |row| (row % 4 + row % 7) < 3);
+    (keys, estimates)
+}
+
+/// The features of a row's statistics, as the formula reads.
+fn statistics(row: &EncodedRow) -> Vec<f64> {
+    let (keys, estimates) = estimates();
+    let mut features = vec![];
+    let mut share = estimates.prior;
+    for (s, key) in row.keys.iter().enumerate() {
+        let found = estimates.entries(s).find(|(number, _, _)| keys.hashes(s)[*number] == *key);
+        let (_, step, rows) = found.unwrap_or_default();
+        share += step;
+        features.extend([share, rows]);
+    }
+    features
+}
+
 /// Trees whose every node reads one number or one category.
 fn trees(random: &mut Random, encoding: &Encoding) -> Ensemble {
     let mut trees = Ensemble::new(encoding.features()).unwrap();
     for feature in 0..encoding.features() as u32 {
         let children = [1, 2];
-        let split = if (feature as usize) < NUMBERS {
+        let split = if (feature as usize) >= NUMBERS + CATEGORIES {
+            let (missing, zero_missing) = (Side::Left, false);
+            Node::Number { feature, threshold: 0.5, missing, zero_missing, children }
+        } else if (feature as usize) < NUMBERS {
             let missing = if feature % 2 == 0 { Side::Left } else { Side::Right };
             Node::Number { feature, threshold: 60.0, missing, zero_missing: false, children }
         } else {
@@ -156,7 +192,10 @@ pub fn network(tiny: &Tiny, texts: usize, shape: EncoderShape) -> (Specification
         positive_label: "true".into(),
         negative_label: "false".into(),
     };
-    (specification, Parts { network: FloatNetwork { members, texts }, trees: Some(trees) })
+    let (keys, estimates) = estimates();
+    let statistics = tables::tensors(&keys, &estimates);
+    let network = FloatNetwork { members, texts };
+    (specification, Parts { network, trees: Some(trees), statistics })
 }
 
 /// The logit of the float branches.
@@ -168,7 +207,10 @@ pub fn float_logit(
 ) -> f64 {
     let logit = |branch: &Branch| match branch.kind {
         BranchKind::Network => parts.network.tabular(row),
-        BranchKind::Trees => parts.trees.as_ref().unwrap().score(&row.features),
+        BranchKind::Trees => {
+            let features = [&row.features[..], &statistics(row)].concat();
+            parts.trees.as_ref().unwrap().score(&features)
+        }
         BranchKind::Text => parts.network.text(pooled),
     };
     specification.branches.iter().map(|branch| branch.weight * logit(branch)).sum()
@@ -201,16 +243,17 @@ pub fn rows(count: usize) -> Vec<EncodedRow> {
                     text.join(" ").trim().to_owned()
                 })
                 .collect();
-            encoded(positions, codes, texts)
+            let key = random.below(50) as u64;
+            EncodedRow { keys: vec![key % 5, key], ..encoded(positions, codes, texts) }
         })
         .collect()
 }
 
-/// A row whose numbers lie ten apart on each edge, as [`encoding`] has them.
+/// A row without keys whose numbers lie ten apart on each edge, as [`encoding`] has them.
 pub fn encoded(positions: Vec<f32>, codes: Vec<u32>, texts: Vec<String>) -> EncodedRow {
     let values = positions.iter().map(|z| f64::from(*z) * 10.0);
     let features = values.chain(codes.iter().map(|code| f64::from(*code))).collect();
-    EncodedRow { features, positions, codes, texts }
+    EncodedRow { features, keys: Vec::new(), positions, codes, texts }
 }
 
 pub fn open(version: Vec<u8>, base: &Arc<Vec<u8>>) -> Arc<Model> {

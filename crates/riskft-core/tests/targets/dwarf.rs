@@ -5,9 +5,10 @@ use std::sync::{Arc, OnceLock};
 use riskft_core::artifact;
 use riskft_core::calibrate::Platt;
 use riskft_core::cell::ColumnType;
+use riskft_core::encode::statistic::{KeyPart, Keys, StatisticInput};
 use riskft_core::encode::{
-    CategoryInput, CategorySource, EncodedColumn, Encoding, NumberInput, NumberSource, TextFormat,
-    TextInput, TextSource, MAX_BINS,
+    tables, CategoryInput, CategorySource, EncodedColumn, Encoding, NumberInput, NumberSource,
+    TextFormat, TextInput, TextSource, MAX_BINS,
 };
 use riskft_core::model::{Branch, BranchKind, EncoderReference, Specification, FORMAT};
 use riskft_core::network::{
@@ -119,7 +120,10 @@ fn network(texts: usize, base: &[u8]) -> (Specification, Parts) {
         negative_label: "false".into(),
     };
     let network = FloatNetwork { members: vec![member], texts: vec![(values(WIDTH), 0.05); texts] };
-    (specification, Parts { network, trees: Some(trees) })
+    let keys = Keys::collect(&specification.encoding.statistics, (0..9).map(|row| vec![row % 3]));
+    let estimates = keys.estimate(&[0, 1, 2, 3, 4, 5, 6, 7], |row| row < 4);
+    let statistics = tables::tensors(&keys, &estimates);
+    (specification, Parts { network, trees: Some(trees), statistics })
 }
 
 fn encoding(texts: usize) -> Encoding {
@@ -149,6 +153,11 @@ fn encoding(texts: usize) -> Encoding {
             TextInput { name: "t".into(), source: TextSource::Column(2), max_tokens: 8 };
             texts
         ],
+        statistics: vec![StatisticInput {
+            name: "k".into(),
+            key: vec![KeyPart::Value(1)],
+            parent: None,
+        }],
         reference_date: 20_000,
     }
 }
