@@ -7,7 +7,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use flate2::read::GzDecoder;
-use forest::{Kind, Random};
+use forest::{ensemble, row, trees, Kind, Random};
 use riskft_core::artifact::{self, Artifact, TensorSet};
 use riskft_core::protocol::BlobKind;
 use riskft_core::trees::{lightgbm, Ensemble, Node, Side, Stored, MAX_LEAF};
@@ -165,4 +165,27 @@ fn trees_that_are_none_are_left_out() {
     assert!(Ensemble::new((1 << 24) + 1).is_err());
     ensemble.push(&[Node::Leaf(-MAX_LEAF)]).unwrap();
     assert_eq!(ensemble.score(&[]), 1.0 - MAX_LEAF);
+}
+
+/// The trees of several ensembles, each leaf by its share: the mean of their sums.
+#[test]
+fn the_mean_of_ensembles_is_the_mean_of_their_scores() {
+    let kind = Kind { features: 6, leaves: 12, category: 0.3, zero_missing: 0.2 };
+    let mut random = Random(77);
+    let parts: Vec<Ensemble> =
+        (1..5).map(|n| ensemble(kind, &trees(kind, n, &mut random))).collect();
+    let mean = Ensemble::mean(&parts).unwrap();
+    assert_eq!(mean.len(), 10);
+    for _ in 0..500 {
+        let row = row(kind, 0.2, &mut random);
+        let wanted = parts.iter().map(|part| part.score(&row)).sum::<f64>() / 4.0;
+        assert!((mean.score(&row) - wanted).abs() < 1e-12);
+    }
+    let mut tensors = TensorSet::new();
+    mean.store("trees", &mut tensors);
+    let file = artifact::write(BlobKind::Version, "{}", &tensors);
+    let file = Artifact::open(Arc::new(file)).unwrap();
+    assert!(Stored::open(&file, "trees", 6).is_ok(), "what was joined is sound");
+    assert!(Ensemble::mean(&[]).unwrap().is_empty());
+    assert!(Ensemble::mean(&[parts[0].clone(), Ensemble::new(3).unwrap()]).is_err());
 }

@@ -109,7 +109,7 @@ fn lies_about_the_trees_are_refused() {
                 refuse("a bitset", &|a| a.nodes[2 * k] = span);
             }
         } else {
-            for float in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            for float in [f64::NAN, f64::NEG_INFINITY] {
                 assert_ne!(value, float.to_bits());
                 refuse("no number", &|a| a.nodes[2 * k] = float.to_bits());
             }
@@ -244,7 +244,7 @@ fn kinds_that_are_not_scored_are_named() {
         ("cat_threshold=9 1", "cat_threshold=9", "22000"),
         ("threshold=0 0.5", "threshold=1 0.5", "22000"),
         ("threshold=0 0.5", "threshold=nan 0.5", "22000"),
-        ("threshold=0 0.5", "threshold=0 inf", "22000"),
+        ("threshold=0 0.5", "threshold=0 -inf", "22000"),
         ("threshold=0 0.5", "threshold=0 0.5 1", "22000"),
         ("threshold=0 0.5", "threshold=0 x", "22000"),
         ("decision_type=1 10", "decision_type=1 14", "22000"),

@@ -1,116 +1,156 @@
-//! From the trained network to what is published: int8, calibration, figures, gate, files.
+//! From the fitted branches to what is published: int8, calibration, figures, gate, files.
 
 use std::sync::Arc;
 
 use riskft_core::artifact::{digest, write, Tensor, TensorSet};
 use riskft_core::calibrate::Platt;
-use riskft_core::dataset::{Dataset, Part, Prepared};
-use riskft_core::encode::Encoding;
-use riskft_core::math::logit;
+use riskft_core::dataset::Part;
 use riskft_core::metrics;
-use riskft_core::model::{EncoderReference, Model, Specification};
-use riskft_core::network::{FloatNetwork, TensorMap};
+use riskft_core::model::{BranchKind, EncoderReference, Model, Specification, FORMAT};
+use riskft_core::network::TensorMap;
 use riskft_core::options::Gate;
 use riskft_core::protocol::{
-    BlobHeader, BlobKind, GateReport, IncumbentReport, JobHeader, PartMetric,
+    BlobHeader, BlobKind, BranchReport, GateReport, IncumbentReport, PartMetric, PeriodReport,
 };
-use riskft_core::quantize;
+use riskft_core::quantize::{self, Parts};
 use riskft_core::refusal::{code, Refusal, Result};
 use serde_json::json;
 use tch::Kind;
 
 use crate::base::Base;
 use crate::bert::Bert;
-use crate::device::Compute;
-use crate::evaluate;
-use crate::events::Reporter;
+use crate::blend::{self, Blend};
+use crate::evaluate::{member_logits, network_logits, text_logits};
+use crate::figures::{self, Judgement};
 use crate::fold;
 use crate::frozen::Tuned;
 use crate::gate;
 use crate::head::Head;
 use crate::incumbent::{self, Contest};
-use crate::rows::{Reader, Rows};
+use crate::job::Job;
+use crate::rows::{sample, Reader};
+use crate::run::{Fitted, Run};
 use crate::scoring;
 use crate::tensors::to_float_tensor;
-use crate::texts::Texts;
+use crate::text::Text;
 use crate::tuning::Tuning;
 
-/// Most training rows whose figures are computed.
+/// Most fitted rows whose own figures are computed.
 const MOST_TRAINING_ROWS: usize = 20_000;
 /// Rows whose scores by the finished file are compared with those it was judged by.
 const CHECKED_ROWS: usize = 64;
 
-/// A trained network and all that it was trained on.
+/// The fitted branches, and all that they were fitted on.
+#[derive(Clone, Copy)]
 pub struct Trained<'a> {
-    pub job: &'a JobHeader,
-    pub dataset: &'a Dataset,
-    pub prepared: &'a Prepared,
-    pub encoding: &'a Encoding,
+    pub run: Run<'a>,
+    pub job: &'a Job,
     pub base: Option<&'a Base>,
-    pub texts: &'a Texts,
-    pub rows: &'a Rows,
-    pub head: &'a Head,
-    /// [`Tuning::Frozen`] unless the tuned encoder was kept.
-    pub tuning: &'a Tuning,
-    pub compute: &'a Compute,
-    pub reporter: &'a Reporter,
+    pub fitted: &'a Fitted,
+    pub blend: &'a Blend,
 }
 
 /// What is published.
 pub struct Published {
     pub threshold: f64,
     pub metrics: Vec<PartMetric>,
+    pub branches: Vec<BranchReport>,
+    pub periods: Vec<PeriodReport>,
     pub gate: GateReport,
     pub incumbent: Option<IncumbentReport>,
     pub blobs: Vec<(BlobHeader, Vec<u8>)>,
 }
 
-/// The quantized network, not yet calibrated.
+/// The quantized version, not yet calibrated.
 pub struct Quantized {
     encoder: Option<Vec<u8>>,
     specification: Specification,
-    network: FloatNetwork,
+    parts: Parts,
     overlay: TensorMap,
     model: Arc<Model>,
 }
 
-impl Trained<'_> {
+/// The version's figures.
+struct Judged {
+    train: Judgement,
+    validation: Judgement,
+    calibration: Option<Judgement>,
+    test: Judgement,
+    platt: Platt,
+    threshold: f64,
+}
+
+impl Judged {
+    fn parts(&self) -> impl Iterator<Item = &Judgement> {
+        [&self.train, &self.validation].into_iter().chain(&self.calibration).chain([&self.test])
+    }
+}
+
+impl<'a> Trained<'a> {
+    fn has(&self, kind: BranchKind) -> bool {
+        self.blend.branches.iter().any(|branch| branch.kind == kind)
+    }
+
+    fn network(&self) -> Option<&'a Head> {
+        self.fitted.network.as_ref().filter(|_| self.has(BranchKind::Network))
+    }
+
+    /// The text branch with its encoder.
+    fn text(&self) -> Option<(&'a Text, &'a Base)> {
+        self.fitted.text.as_ref().filter(|_| self.has(BranchKind::Text)).zip(self.base)
+    }
+
     /// Merges in float, then quantizes once.
     pub fn quantize(&self) -> Result<Quantized> {
-        let (encoder, reference) = match self.base {
-            Some(base) => {
+        let (encoder, reference) = match self.text() {
+            Some((text, base)) => {
                 let bytes =
                     quantize::base_encoder(&base.shape, &base.tensors, base.words.compiled())?;
                 let reference = EncoderReference {
                     base: base.name.clone(),
                     digest: digest(&bytes),
-                    shape: self.tuning.shape(&base.shape),
+                    shape: text.tuning.shape(&base.shape),
                 };
                 (Some(bytes), Some(reference))
             }
             None => (None, None),
         };
-        let specification = Specification {
-            format: 1,
-            numerics: 1,
-            encoding: self.encoding.clone(),
-            members: self.head.plan.members as usize,
-            hidden: self.head.plan.hidden as usize,
-            encoder: reference,
-            calibration: Platt { slope: 1.0, intercept: 0.0 },
-            threshold: 0.5,
-            positive_label: self.prepared.positive_label.clone(),
-            negative_label: self.prepared.negative_label.clone(),
+        let mut encoding = self.run.encoding.clone();
+        if encoder.is_none() {
+            encoding.texts.clear();
+        }
+        let mut parts = Parts {
+            network: fold::network(self.network(), self.text().map(|(text, _)| &text.head)),
+            ..Parts::default()
         };
-        let network = fold::network(self.head);
-        let overlay =
-            self.base.map_or_else(TensorMap::new, |base| self.tuning.merged(&base.tensors));
-        let version = quantize::version(&specification, &network, &overlay)?;
+        match self.fitted.forest.as_ref().filter(|_| self.has(BranchKind::Trees)) {
+            Some(forest) => {
+                parts.trees = Some(forest.trees.clone());
+                parts.statistics = forest.statistics.clone();
+            }
+            None => encoding.statistics.clear(),
+        }
+        let specification = Specification {
+            format: FORMAT,
+            numerics: 1,
+            encoding: encoding.without_unused_columns(),
+            branches: self.blend.branches.clone(),
+            members: parts.network.members.len(),
+            hidden: self.run.header.options.hidden,
+            encoder: reference,
+            calibration: Platt::IDENTITY,
+            threshold: 0.5,
+            positive_label: self.run.prepared.positive_label.clone(),
+            negative_label: self.run.prepared.negative_label.clone(),
+        };
+        let merged = |(text, base): (&Text, &Base)| text.tuning.merged(&base.tensors);
+        let overlay = self.text().map_or_else(TensorMap::new, merged);
+        let version = quantize::version(&specification, &parts, &overlay)?;
         let model = scoring::open(version, encoder.clone())?;
-        Ok(Quantized { encoder, specification, network, overlay, model })
+        Ok(Quantized { encoder, specification, parts, overlay, model })
     }
 
-    /// Calibrates, measures and gates the quantized network, and writes its files.
+    /// Calibrates, measures and gates the quantized version, and writes its files.
     ///
     /// # Errors
     /// 22000 when it misses the gate.
@@ -125,60 +165,67 @@ impl Trained<'_> {
             return Err(gate::refusal(&gate, &limits));
         }
         let incumbent = incumbent.map(|model| {
-            let test = judged.of(Part::Test);
+            let test = &judged.test;
             let contest = Contest {
-                dataset: self.dataset,
-                rows: &test.source,
+                dataset: &self.job.dataset,
+                rows: &self.source(&test.places),
                 labels: &test.labels,
                 scores: &test.scores,
-                positive_label: &self.prepared.positive_label,
-                threads: self.compute.threads,
+                positive_label: &self.run.prepared.positive_label,
+                threads: self.run.compute.threads,
             };
-            incumbent::compare(model, &contest, self.reporter)
+            incumbent::compare(model, &contest, self.run.reporter)
         });
-        let metrics = judged.parts.iter().flat_map(|part| part.metrics(judged.threshold)).collect();
-        let threshold = judged.threshold;
+        let periods = figures::periods(&self.run, &[&judged.validation, &judged.test]);
+        if let Some((message, detail)) = figures::drift(&periods) {
+            self.run.reporter.warning(message, detail);
+        }
+        let metrics = judged.parts().flat_map(|part| part.metrics(judged.threshold)).collect();
+        let (branches, threshold) = (self.branches(&judged), judged.threshold);
         let blobs = self.files(quantized, &judged)?;
-        Ok(Published { threshold, metrics, gate, incumbent, blobs })
+        Ok(Published { threshold, metrics, branches, periods, gate, incumbent, blobs })
     }
 
-    /// Scores all parts by the int8 network; fits calibration and threshold.
+    fn source(&self, places: &[u32]) -> Vec<u32> {
+        places.iter().map(|place| self.run.rows.source[*place as usize]).collect()
+    }
+
+    /// Rows scored by the int8 version.
+    fn scored(&self, quantized: &Quantized, part: Part, places: Vec<u32>) -> Result<Judgement> {
+        let encoding = &quantized.specification.encoding;
+        let reader = Reader::new(&self.job.dataset, encoding)?;
+        let (threads, reporter) = (self.run.compute.threads, self.run.reporter);
+        let source = self.source(&places);
+        let branches = scoring::logits(&quantized.model, &reader, &source, threads, reporter)?;
+        let blend = |row: &Vec<f64>| quantized.specification.blend(row.iter().copied());
+        Ok(Judgement {
+            part,
+            labels: self.run.rows.labels_of(&places),
+            logits: branches.iter().map(blend).collect(),
+            branches,
+            scores: Vec::new(),
+            places,
+        })
+    }
+
+    /// Fits calibration and threshold on out-of-fold rows, and scores the other parts.
     fn judge(&self, quantized: &Quantized) -> Result<Judged> {
-        let mut places: Vec<(Part, Vec<u32>)> = vec![(
-            Part::Train,
-            self.rows.sample(Part::Train, MOST_TRAINING_ROWS, self.job.options.seed),
-        )];
-        for part in [Part::Validation, Part::Calibration, Part::Test] {
-            places.push((part, self.rows.part(part).to_vec()));
-        }
-        let source: Vec<u32> = places
-            .iter()
-            .flat_map(|(_, rows)| rows)
-            .map(|r| self.rows.source[*r as usize])
-            .collect();
-        let reader = Reader::new(self.dataset, self.encoding)?;
-        let model = &quantized.model;
-        let mut logits =
-            scoring::logits(model, &reader, &source, self.compute.threads, self.reporter)?
-                .into_iter();
-        let mut source = source.into_iter();
-        let mut parts: Vec<Judgement> = places
+        let (run, seed) = (&self.run, self.run.header.options.seed);
+        let train = sample(run.folds.fitted.clone(), MOST_TRAINING_ROWS, seed);
+        let train = self.scored(quantized, Part::Train, train)?;
+        let test = self.scored(quantized, Part::Test, run.rows.part(Part::Test).to_vec())?;
+        let validation = figures::out_of_fold(run, self.blend);
+        let calibration = figures::recent(run, &validation);
+        let fitted = calibration.as_ref().unwrap_or(&validation);
+        let platt = Platt::fit(&fitted.logits, &fitted.labels);
+        let mut judged = Judged { train, validation, calibration, test, platt, threshold: 0.5 };
+        for part in [&mut judged.train, &mut judged.validation, &mut judged.test]
             .into_iter()
-            .map(|(part, places)| Judgement {
-                part,
-                labels: self.rows.labels_of(&places),
-                source: source.by_ref().take(places.len()).collect(),
-                logits: logits.by_ref().take(places.len()).collect(),
-                scores: Vec::new(),
-                places,
-            })
-            .collect();
-        let calibration = self.calibrate(&parts);
-        for part in &mut parts {
-            part.scores = part.logits.iter().map(|logit| calibration.apply(*logit)).collect();
+            .chain(&mut judged.calibration)
+        {
+            part.calibrate(platt);
         }
-        let mut judged = Judged { parts, calibration, threshold: 0.5 };
-        let validation = judged.of(Part::Validation);
+        let validation = &judged.validation;
         if let Some((threshold, _)) =
             metrics::best_f1_threshold(&validation.scores, &validation.labels)
         {
@@ -187,63 +234,93 @@ impl Trained<'_> {
         Ok(judged)
     }
 
-    fn calibrate(&self, parts: &[Judgement]) -> Platt {
-        let of = |part: Part| parts.iter().find(|p| p.part == part && !p.logits.is_empty());
-        if of(Part::Calibration).is_none() {
-            self.reporter.notice(
-                "there are no calibration rows; the calibration is fitted on the validation rows",
-            );
+    /// What each branch is worth, out of fold and on the test rows.
+    fn branches(&self, judged: &Judged) -> Vec<BranchReport> {
+        let labels = self.run.labels();
+        let fitted = &self.run.folds.fitted;
+        let mut reports = blend::reports(&self.fitted.candidates, self.blend, fitted, &labels);
+        for (index, branch) in self.blend.branches.iter().enumerate() {
+            let name = branch.kind.name();
+            let Some(report) = reports.iter_mut().find(|report| report.branch == name) else {
+                continue;
+            };
+            let logits: Vec<f64> = judged.test.branches.iter().map(|row| row[index]).collect();
+            report.test_auc = metrics::auc(&logits, &judged.test.labels);
         }
-        match of(Part::Calibration).or_else(|| of(Part::Validation)) {
-            Some(part) => Platt::fit(&part.logits, &part.labels),
-            None => Platt { slope: 1.0, intercept: 0.0 },
-        }
+        reports
     }
 
+    /// Compares the version with its float branches on the test rows, or on fitted ones where there
+    /// is no test part.
     fn gate(&self, quantized: &Quantized, judged: &Judged) -> Result<(GateReport, Gate)> {
-        let test = judged.of(Part::Test);
-        if test.labels.len() < gate::MIN_ROWS || metrics::auc(&test.scores, &test.labels).is_none()
+        let rows = if judged.test.labels.is_empty() { &judged.train } else { &judged.test };
+        if rows.labels.len() < gate::MIN_ROWS || metrics::auc(&rows.scores, &rows.labels).is_none()
         {
-            self.reporter.notice(format!(
+            self.run.reporter.notice(format!(
                 "the test part has {} rows or one class only; the int8 model is judged by its score changes alone",
-                test.labels.len()
+                judged.test.labels.len()
             ));
         }
-        let float = self.float_scores(&test.places, &quantized.overlay)?;
-        let float: Vec<f64> =
-            float.into_iter().map(|p| judged.calibration.apply(logit(p))).collect();
-        let limits = &self.job.options.gate;
-        Ok(gate::compare(&float, &test.scores, &test.labels, judged.threshold, limits))
+        let float = self.float_logits(rows, &quantized.overlay)?;
+        let float: Vec<f64> = float.into_iter().map(|z| judged.platt.apply(z)).collect();
+        let limits = &self.run.header.options.gate;
+        Ok(gate::compare(&float, &rows.scores, &rows.labels, judged.threshold, limits))
     }
 
-    /// Probabilities before calibration by the float network, its encoder in f32.
-    fn float_scores(&self, places: &[u32], overlay: &TensorMap) -> Result<Vec<f64>> {
-        let Some(base) = self.base else {
-            return Ok(evaluate::scores(self.head, self.rows, places, None, |n| n));
+    /// Logits of the float branches, the encoder in f32. Trees have one arithmetic only.
+    fn float_logits(&self, rows: &Judgement, overlay: &TensorMap) -> Result<Vec<f64>> {
+        let network = self.network().map(|head| {
+            network_logits(&member_logits(head, self.run.rows, &rows.places, None, |n| n))
+        });
+        let text = match self.text() {
+            Some((text, base)) => Some(self.float_text(text, base, &rows.places, overlay)?),
+            None => None,
         };
+        let of = |row: usize| {
+            let logits = self.blend.branches.iter().enumerate().map(|(index, branch)| {
+                let own = match branch.kind {
+                    BranchKind::Network => network.as_ref().map(|z| z[row]),
+                    BranchKind::Text => text.as_ref().map(|z| z[row]),
+                    BranchKind::Trees => None,
+                };
+                branch.weight * own.unwrap_or(rows.branches[row][index])
+            });
+            logits.sum()
+        };
+        Ok((0..rows.places.len()).map(of).collect())
+    }
+
+    fn float_text(
+        &self,
+        text: &Text,
+        base: &Base,
+        places: &[u32],
+        overlay: &TensorMap,
+    ) -> Result<Vec<f64>> {
         let mut tensors = base.tensors.clone();
         tensors.extend(overlay.iter().map(|(name, tensor)| (name.clone(), tensor.clone())));
-        let device = self.compute.device;
+        let device = self.run.compute.device;
         let bert = Bert::new(&base.shape, &tensors, Kind::Float, device)?;
         drop(tensors);
         // LoRA and full tuning are in the merged weights; adapters stand beside them.
-        let tuning = match self.tuning {
-            Tuning::Adapters(_) => self.tuning,
+        let tuning = match text.tuning {
+            Tuning::Adapters(_) => &text.tuning,
             _ => &Tuning::Frozen,
         };
-        let tuned = Tuned { bert: &bert, tuning, texts: self.texts, split: 0, lower: None, device };
-        let numbers = self.rows.distinct(places);
+        let (rows, texts) = (self.run.rows, self.run.texts);
+        let tuned = Tuned { bert: &bert, tuning, texts, split: 0, lower: None, device };
+        let numbers = rows.distinct(places);
         let vectors = tuned.vectors_in_runs(&numbers);
         let place = |n: usize| numbers.binary_search(&n).unwrap_or(0);
-        Ok(evaluate::scores(self.head, self.rows, places, Some(&vectors), place))
+        Ok(text_logits(&member_logits(&text.head, rows, places, Some(&vectors), place)))
     }
 
     fn files(&self, quantized: Quantized, judged: &Judged) -> Result<Vec<(BlobHeader, Vec<u8>)>> {
-        let Quantized { encoder, mut specification, network, overlay, .. } = quantized;
-        specification.calibration = judged.calibration;
+        let Quantized { encoder, mut specification, parts, overlay, .. } = quantized;
+        specification.calibration = judged.platt;
         specification.threshold = judged.threshold;
-        let version = quantize::version(&specification, &network, &overlay)?;
-        self.check(&version, &encoder, judged.of(Part::Test))?;
+        let version = quantize::version(&specification, &parts, &overlay)?;
+        self.check(&version, &encoder, judged)?;
         let mut blobs = Vec::new();
         blobs.extend(encoder.map(|bytes| blob(BlobKind::Encoder, bytes)));
         blobs.push(blob(BlobKind::Version, version));
@@ -252,19 +329,22 @@ impl Trained<'_> {
     }
 
     /// The finished file must give the very scores that its figures were computed from.
-    fn check(&self, version: &[u8], encoder: &Option<Vec<u8>>, test: &Judgement) -> Result<()> {
+    fn check(&self, version: &[u8], encoder: &Option<Vec<u8>>, judged: &Judged) -> Result<()> {
+        let rows = if judged.test.labels.is_empty() { &judged.train } else { &judged.test };
         let model = scoring::open(version.to_vec(), encoder.clone())?;
-        let count = test.source.len().min(CHECKED_ROWS);
-        let reader = Reader::new(self.dataset, self.encoding)?;
-        let logits = scoring::logits(&model, &reader, &test.source[..count], 1, self.reporter)?;
-        let platt = model.specification().calibration;
-        for (logit, score) in logits.iter().zip(&test.scores) {
-            if platt.apply(*logit).to_bits() != score.to_bits() {
+        let specification = model.specification();
+        let count = rows.places.len().min(CHECKED_ROWS);
+        let reader = Reader::new(&self.job.dataset, &specification.encoding)?;
+        let source = self.source(&rows.places[..count]);
+        let logits = scoring::logits(&model, &reader, &source, 1, self.run.reporter)?;
+        for (row, score) in logits.into_iter().zip(&rows.scores) {
+            let again = specification.calibration.apply(specification.blend(row.into_iter()));
+            if again.to_bits() != score.to_bits() {
                 return Err(Refusal::new(
                     code::EXTERNAL_ROUTINE,
                     "the finished model scores differently",
                 )
-                .detail(format!("A test row has {} and had {score}.", platt.apply(*logit)))
+                .detail(format!("A test row has {again} and had {score}."))
                 .hint("Nothing was stored; report this."));
             }
         }
@@ -273,24 +353,24 @@ impl Trained<'_> {
 
     /// Sorted hashes of the rows that the version was fitted on, its calibration included.
     fn fitted_rows(&self) -> Result<Vec<u64>> {
-        let reader = Reader::new(self.dataset, self.encoding)?;
-        let parts = [Part::Train, Part::Validation, Part::Calibration];
-        let places = parts.iter().flat_map(|part| self.rows.part(*part));
-        let mut hashes: Vec<u64> =
-            places.map(|place| reader.hash(self.rows.source[*place as usize] as usize)).collect();
+        let reader = Reader::new(&self.job.dataset, self.run.encoding)?;
+        let places = self.run.folds.fitted.iter();
+        let mut hashes: Vec<u64> = places
+            .map(|place| reader.hash(self.run.rows.source[*place as usize] as usize))
+            .collect();
         hashes.sort_unstable();
         hashes.dedup();
         Ok(hashes)
     }
 
-    /// Float head and tuning, for later updates, and the rows that they were fitted on.
+    /// Float heads and tuning, for later updates, and the rows that they were fitted on.
     fn training_file(&self) -> Result<Vec<u8>> {
-        let tuning = self.tuning.tensors();
-        let head = self
-            .head
-            .named()
-            .into_iter()
-            .map(|(name, t)| (format!("head.{name}"), to_float_tensor(t)));
+        let tuning = self.text().map(|(text, _)| text.tuning.tensors()).unwrap_or_default();
+        let heads = [("network", self.network()), ("text", self.text().map(|(t, _)| &t.head))];
+        let head = heads.into_iter().flat_map(|(branch, head)| {
+            let named = head.map(Head::named).unwrap_or_default().into_iter();
+            named.map(move |(name, t)| (format!("{branch}.{name}"), to_float_tensor(t)))
+        });
         let mut tensors: TensorSet = tuning
             .into_iter()
             .map(|(name, tensor)| (format!("encoder.{name}"), tensor))
@@ -299,13 +379,15 @@ impl Trained<'_> {
             .collect();
         let fitted = self.fitted_rows()?;
         tensors.insert("fitted_rows".into(), Tensor::new(&[fitted.len()], &fitted));
+        let tuned = self.text().is_some_and(|(text, _)| !matches!(text.tuning, Tuning::Frozen));
+        let header = self.run.header;
         let specification = json!({
             "format": 1,
-            "method": self.job.method,
-            "base": self.base.map(|base| &base.name),
-            "tuned": !matches!(self.tuning, Tuning::Frozen),
-            "options": self.job.options,
-            "reference_date": self.job.reference_date,
+            "method": header.method,
+            "base": self.text().map(|(_, base)| &base.name),
+            "tuned": tuned,
+            "options": header.options,
+            "reference_date": header.reference_date,
         });
         Ok(write(BlobKind::Training, &specification.to_string(), &tensors))
     }
@@ -313,38 +395,4 @@ impl Trained<'_> {
 
 fn blob(kind: BlobKind, bytes: Vec<u8>) -> (BlobHeader, Vec<u8>) {
     (BlobHeader { kind, digest: digest(&bytes), length: bytes.len() as u64 }, bytes)
-}
-
-/// The int8 network's word on one part of the rows.
-struct Judgement {
-    part: Part,
-    /// Places among the labelled rows.
-    places: Vec<u32>,
-    /// Rows of the dataset.
-    source: Vec<u32>,
-    labels: Vec<bool>,
-    logits: Vec<f64>,
-    scores: Vec<f64>,
-}
-
-impl Judgement {
-    fn metrics(&self, threshold: f64) -> Vec<PartMetric> {
-        metrics::evaluate(&self.scores, &self.labels, threshold)
-            .into_iter()
-            .map(|metric| PartMetric { part: self.part.name().to_owned(), metric })
-            .collect()
-    }
-}
-
-/// The parts in the order of [`Part::LABELLED`].
-struct Judged {
-    parts: Vec<Judgement>,
-    calibration: Platt,
-    threshold: f64,
-}
-
-impl Judged {
-    fn of(&self, part: Part) -> &Judgement {
-        &self.parts[Part::LABELLED.iter().position(|p| *p == part).unwrap_or(0)]
-    }
 }

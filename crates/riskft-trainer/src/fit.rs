@@ -1,44 +1,86 @@
-//! First stage: the head on the frozen encoder's vectors.
+//! Fitting a head: the network, or the text terms on the frozen encoder's vectors.
 
 use std::time::Instant;
 
-use riskft_core::dataset::Part;
 use riskft_core::options::Options;
 use riskft_core::protocol::Progress;
 use riskft_core::refusal::{code, Refusal, Result};
 use tch::{Kind, Reduction, Tensor};
 
 use crate::adam::AdamW;
-use crate::evaluate::{judge, loss_value, scores, Judgement, MOST_VALIDATION_ROWS};
+use crate::evaluate::{judge, left_out, loss_value, member_logits, Judgement, MOST_JUDGED_ROWS};
 use crate::events::Reporter;
+use crate::folds::Folds;
 use crate::head::Head;
 use crate::random::Random;
-use crate::rows::Rows;
+use crate::rows::{sample, Rows};
 
 /// Weight decay of the head's matrices and embeddings.
 pub const HEAD_DECAY: f64 = 0.1;
+
+/// Steps of an epoch that a small sample should have, and fewest rows of a step.
+const STEPS: usize = 32;
+const LEAST_BATCH: usize = 32;
 
 /// What a stage reached; the tensors hold its best epoch.
 #[derive(Debug, Clone)]
 pub struct Reached {
     pub epochs: usize,
     pub judgement: Judgement,
-    /// Scores of [`judged_rows`] at the best epoch.
-    pub scores: Vec<f64>,
+    /// Out-of-fold logits of the head by place; NaN where no member left a row out.
+    pub out_of_fold: Vec<f64>,
 }
 
-/// The validation rows that every epoch is judged on.
-pub fn judged_rows(rows: &Rows, options: &Options) -> Vec<u32> {
-    rows.sample(Part::Validation, MOST_VALIDATION_ROWS, options.seed)
+/// What a head is fitted on.
+#[derive(Clone, Copy)]
+pub struct Lesson<'a> {
+    pub rows: &'a Rows,
+    pub folds: &'a Folds,
+    /// Normalised pooled vectors by text number.
+    pub vectors: Option<&'a Tensor>,
+    /// By place: a logit that the head's is added to.
+    pub offset: Option<&'a [f64]>,
+    pub options: &'a Options,
+    pub phase: &'static str,
+    pub reporter: &'a Reporter,
 }
 
-/// Sum over the members of the mean cross-entropy: each member learns as if it were alone.
-pub fn loss(logits: &Tensor, targets: &Tensor) -> Tensor {
-    let members = logits.size()[0];
+impl Lesson<'_> {
+    /// The offset as a tensor [rows].
+    pub fn offset_tensor(&self) -> Option<Tensor> {
+        self.offset.map(|offset| {
+            let values: Vec<f32> =
+                offset.iter().map(|z| if z.is_nan() { 0.0 } else { *z as f32 }).collect();
+            Tensor::from_slice(&values).to_device(self.rows.device())
+        })
+    }
+
+    /// Adds the offset to logits of some places.
+    pub fn whole(&self, logits: &[f64], places: &[u32]) -> Vec<f64> {
+        let of =
+            |place: &u32| self.offset.map(|offset| offset[*place as usize]).filter(|z| !z.is_nan());
+        logits.iter().zip(places).map(|(z, place)| z + of(place).unwrap_or(0.0)).collect()
+    }
+}
+
+/// Rows of a step: few enough that a small sample's epoch has [`STEPS`] of them.
+pub fn batch_size(options: &Options, rows: usize) -> usize {
+    options.batch_size.min((rows / STEPS).max(LEAST_BATCH))
+}
+
+/// Sum over the members of the weighted mean cross-entropy: each member learns as if it were alone.
+/// `logits` and `weights` are [members, rows].
+pub fn loss(logits: &Tensor, targets: &Tensor, weights: &Tensor) -> Tensor {
     let targets = targets.expand_as(logits);
     let none: Option<Tensor> = None;
-    logits.binary_cross_entropy_with_logits(&targets, none.as_ref(), none.as_ref(), Reduction::Mean)
-        * members
+    let losses = logits.binary_cross_entropy_with_logits(
+        &targets,
+        none.as_ref(),
+        none.as_ref(),
+        Reduction::None,
+    );
+    let sum = |t: Tensor| t.sum_dim_intlist(1, false, Kind::Float);
+    (sum(losses * weights) / sum(weights.shallow_clone()).clamp_min(1e-6)).sum(Kind::Float)
 }
 
 /// Largest joint gradient norm: 1 for each member.
@@ -68,33 +110,28 @@ pub fn all_parameters(head: &Head) -> Vec<Tensor> {
     decayed.into_iter().chain(plain).collect()
 }
 
-/// Trains the head until the validation figure has not improved for `patience` epochs, and leaves
-/// it at its best epoch. `vectors` are normalised pooled vectors by text number.
+/// Trains the head until the out-of-fold figure has not improved for `patience` epochs, and leaves
+/// it at its best epoch. Each member learns from the rows of its model alone.
 ///
 /// # Errors
 /// 22000 when no epoch gives finite scores.
-pub fn fit_head(
-    head: &Head,
-    rows: &Rows,
-    vectors: Option<&Tensor>,
-    options: &Options,
-    reporter: &Reporter,
-) -> Result<Reached> {
-    let mut stage = Stage::new(head, rows, options);
+pub fn fit_head(head: &Head, lesson: Lesson<'_>) -> Result<Reached> {
+    let options = lesson.options;
+    let mut stage = Stage::new(head, lesson);
     let mut random = Random::new(options.seed ^ 0x4845_4144);
-    let mut order = rows.part(Part::Train).to_vec();
+    let mut order = lesson.folds.trained();
     let start = Instant::now();
     for epoch in 1..=options.head_epochs {
         random.shuffle(&mut order);
-        let finished = stage.epoch(&order, vectors, epoch, reporter);
-        let validation = scores(head, rows, &stage.judged, vectors, |n| n);
-        let better = stage.best.offer(epoch, judge(&validation, &stage.labels), validation);
+        let finished = stage.epoch(&order, epoch);
+        let logits = lesson.whole(&stage.left_out(&stage.judged), &stage.judged);
+        let better = stage.best.offer(epoch, judge(&logits, &stage.labels));
         if better {
             stage.kept = Snapshot::take(&stage.parameters);
         }
         let per_epoch = start.elapsed().as_secs_f64() / epoch as f64;
-        reporter.progress(Progress {
-            phase: "head".into(),
+        lesson.reporter.progress(Progress {
+            phase: lesson.phase.into(),
             done: epoch as u64,
             total: options.head_epochs as u64,
             epoch: epoch as u64,
@@ -107,16 +144,22 @@ pub fn fit_head(
         }
     }
     stage.kept.restore(&stage.parameters);
-    stage.best.reached()
+    let mut out_of_fold = vec![f64::NAN; lesson.rows.source.len()];
+    let logits = stage.left_out(&lesson.folds.fitted);
+    lesson.folds.fitted.iter().zip(logits).for_each(|(p, z)| out_of_fold[*p as usize] = z);
+    stage.best.reached(out_of_fold)
 }
 
 struct Stage<'a> {
     head: &'a Head,
-    rows: &'a Rows,
-    options: &'a Options,
+    lesson: Lesson<'a>,
     optimizer: AdamW,
     parameters: Vec<Tensor>,
     kept: Snapshot,
+    /// By member and place.
+    weights: Tensor,
+    offset: Option<Tensor>,
+    batch: usize,
     judged: Vec<u32>,
     labels: Vec<bool>,
     best: Best,
@@ -125,20 +168,23 @@ struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    fn new(head: &'a Head, rows: &'a Rows, options: &'a Options) -> Self {
+    fn new(head: &'a Head, lesson: Lesson<'a>) -> Self {
+        let Lesson { rows, folds, options, .. } = lesson;
         let mut optimizer = AdamW::default();
         let (decayed, plain) = head.parameters();
         optimizer.add(&decayed, options.head_learning_rate, HEAD_DECAY);
         optimizer.add(&plain, options.head_learning_rate, 0.0);
         let parameters = all_parameters(head);
-        let judged = judged_rows(rows, options);
+        let judged = sample(folds.fitted.clone(), MOST_JUDGED_ROWS, options.seed);
         Stage {
             head,
-            rows,
-            options,
+            lesson,
             optimizer,
             kept: Snapshot::take(&parameters),
             parameters,
+            weights: folds.member_weights(head.plan.members as usize).to_device(rows.device()),
+            offset: lesson.offset_tensor(),
+            batch: batch_size(options, folds.fitted.len()),
             labels: rows.labels_of(&judged),
             judged,
             best: Best::default(),
@@ -147,31 +193,37 @@ impl<'a> Stage<'a> {
         }
     }
 
+    fn left_out(&self, places: &[u32]) -> Vec<f64> {
+        let Lesson { rows, folds, vectors, .. } = self.lesson;
+        let members = member_logits(self.head, rows, places, vectors, |n| n);
+        left_out(folds, &members, places)
+    }
+
     /// One pass over `order`; true when the bound on steps is reached.
-    fn epoch(
-        &mut self,
-        order: &[u32],
-        vectors: Option<&Tensor>,
-        epoch: usize,
-        reporter: &Reporter,
-    ) -> bool {
+    fn epoch(&mut self, order: &[u32], epoch: usize) -> bool {
+        let Lesson { rows, vectors, options, phase, reporter, .. } = self.lesson;
         let members = self.head.plan.members;
-        let batches = order.len().div_ceil(self.options.batch_size);
-        let mut sum = Tensor::zeros([], (Kind::Float, self.parameters[0].device()));
-        for (done, batch) in order.chunks(self.options.batch_size).enumerate() {
-            let logits = self.head.forward(&self.rows.batch(batch, vectors, |n| n), true);
-            let loss = loss(&logits, &self.rows.targets(batch));
+        let batches = order.len().div_ceil(self.batch);
+        let mut sum = Tensor::zeros([], (Kind::Float, rows.device()));
+        for (done, batch) in order.chunks(self.batch).enumerate() {
+            let index = rows.index(batch);
+            let mut logits = self.head.forward(&rows.batch(batch, vectors, |n| n), true);
+            if let Some(offset) = &self.offset {
+                logits += offset.index_select(0, &index);
+            }
+            let weights = self.weights.index_select(1, &index);
+            let loss = loss(&logits, &rows.targets(batch), &weights);
             loss.backward();
             self.optimizer.step(clip(members));
             sum += loss.detach() / members as f64;
             self.steps += 1;
-            let bound = self.options.max_steps > 0 && self.steps >= self.options.max_steps;
+            let bound = options.max_steps > 0 && self.steps >= options.max_steps;
             if bound || done + 1 == batches {
                 self.losses = (loss_value(&sum), done + 1);
                 return bound;
             }
             reporter.progress(Progress {
-                phase: "head".into(),
+                phase: phase.into(),
                 done: done as u64,
                 total: batches as u64,
                 epoch: epoch as u64,
@@ -193,27 +245,25 @@ pub struct Best {
     epochs: usize,
     value: f64,
     auc: Option<f64>,
-    scores: Vec<f64>,
     pub last: Judgement,
 }
 
 impl Default for Best {
     fn default() -> Self {
         let last = Judgement { value: f64::NEG_INFINITY, auc: None };
-        Best { epoch: 0, epochs: 0, value: f64::NEG_INFINITY, auc: None, scores: Vec::new(), last }
+        Best { epoch: 0, epochs: 0, value: f64::NEG_INFINITY, auc: None, last }
     }
 }
 
 impl Best {
     /// Takes an epoch's figures; true when they are the best so far.
-    pub fn offer(&mut self, epoch: usize, judgement: Judgement, scores: Vec<f64>) -> bool {
+    pub fn offer(&mut self, epoch: usize, judgement: Judgement) -> bool {
         self.last = judgement;
         self.epochs = epoch;
         if judgement.value <= self.value {
             return false;
         }
-        (self.epoch, self.value, self.auc, self.scores) =
-            (epoch, judgement.value, judgement.auc, scores);
+        (self.epoch, self.value, self.auc) = (epoch, judgement.value, judgement.auc);
         true
     }
 
@@ -224,13 +274,13 @@ impl Best {
 
     /// # Errors
     /// 22000 when no epoch gave finite scores.
-    pub fn reached(self) -> Result<Reached> {
+    pub fn reached(self, out_of_fold: Vec<f64>) -> Result<Reached> {
         if self.epoch == 0 {
             return Err(Refusal::new(code::DATA_EXCEPTION, "the training diverged")
                 .detail(format!("None of {} epochs gave finite scores.", self.epochs))
                 .hint("Set options.head_learning_rate and options.learning_rate lower."));
         }
         let judgement = Judgement { value: self.value, auc: self.auc };
-        Ok(Reached { epochs: self.epochs, judgement, scores: self.scores })
+        Ok(Reached { epochs: self.epochs, judgement, out_of_fold })
     }
 }

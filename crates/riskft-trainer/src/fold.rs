@@ -1,4 +1,5 @@
-//! The trained head as core's float network: text heads folded into one vector each.
+//! The trained heads as core's float network: text terms folded into one vector each, the mean of
+//! the members, which is exact because they are linear.
 
 use riskft_core::network::{FloatLinear, FloatMember, FloatNetwork, FloatTensor, NUMBER_WIDTH};
 use tch::Tensor;
@@ -6,10 +7,27 @@ use tch::Tensor;
 use crate::head::Head;
 use crate::tensors::to_floats;
 
-/// Copies all members off the device.
-pub fn network(head: &Head) -> FloatNetwork {
+/// Copies both branches off the device.
+pub fn network(tabular: Option<&Head>, text: Option<&Head>) -> FloatNetwork {
     let _guard = tch::no_grad_guard();
-    FloatNetwork { members: (0..head.plan.members).map(|m| member(head, m)).collect() }
+    let members = |head: &Head| (0..head.plan.members).map(|m| member(head, m)).collect();
+    FloatNetwork {
+        members: tabular.map_or_else(Vec::new, members),
+        texts: text.map_or_else(Vec::new, texts),
+    }
+}
+
+/// The mean over the members of each text's weight and bias.
+fn texts(head: &Head) -> Vec<(Vec<f32>, f32)> {
+    let members = head.plan.members;
+    let mean = |f: i64| {
+        let all: Vec<(Tensor, f64)> = (0..members).map(|m| text(head, f, m)).collect();
+        let bias = all.iter().map(|(_, bias)| bias).sum::<f64>() / members as f64;
+        let weights: Vec<Tensor> = all.into_iter().map(|(weight, _)| weight).collect();
+        let weight = Tensor::stack(&weights, 0).mean_dim(0, false, tch::Kind::Double);
+        (to_floats(&weight), bias as f32)
+    };
+    (0..head.plan.texts).map(mean).collect()
 }
 
 fn member(head: &Head, m: i64) -> FloatMember {
@@ -26,7 +44,6 @@ fn member(head: &Head, m: i64) -> FloatMember {
         embeddings: embeddings(head, m),
         hidden: layers,
         output,
-        texts: (0..head.plan.texts).map(|f| text(head, f, m)).collect(),
     }
 }
 
@@ -56,7 +73,7 @@ fn embeddings(head: &Head, m: i64) -> Vec<FloatTensor> {
 }
 
 /// `u . (P' (g * x + s) + p)` = `(g * P u) . x + (s . P u + p . u)`
-fn text(head: &Head, f: i64, m: i64) -> (Vec<f32>, f32) {
+fn text(head: &Head, f: i64, m: i64) -> (Tensor, f64) {
     let pair = f * head.plan.members + m;
     let double = |t: Tensor| t.to_kind(tch::Kind::Double).view([-1]);
     let out = double(head.text_out.get(pair));
@@ -64,5 +81,5 @@ fn text(head: &Head, f: i64, m: i64) -> (Vec<f32>, f32) {
     let gain = double(head.text_gain.get(f).get(m));
     let shift = double(head.text_shift.get(f).get(m));
     let bias = shift.dot(&through) + double(head.text_project_bias.get(pair)).dot(&out);
-    (to_floats(&(gain * &through)), bias.double_value(&[]) as f32)
+    (gain * &through, bias.double_value(&[]))
 }

@@ -32,15 +32,29 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn new(encoding: &Encoding, options: &Options, width: usize, base_rate: f64) -> Self {
+    /// The network: numbers and categories.
+    pub fn tabular(encoding: &Encoding, options: &Options, members: usize, base_rate: f64) -> Self {
         Plan {
-            members: options.members as i64,
+            members: members as i64,
             hidden: options.hidden as i64,
             bins: encoding.numbers.iter().map(|n| n.edges.len().saturating_sub(1)).collect(),
             categories: encoding.categories.iter().map(|c| (c.codes(), c.dimension())).collect(),
+            texts: 0,
+            width: 0,
+            start: riskft_core::math::logit(base_rate),
+        }
+    }
+
+    /// The text branch: terms of texts whose pooled vectors have this width.
+    pub fn text(encoding: &Encoding, members: usize, width: usize) -> Self {
+        Plan {
+            members: members as i64,
+            hidden: 0,
+            bins: Vec::new(),
+            categories: Vec::new(),
             texts: encoding.texts.len() as i64,
             width: width as i64,
-            start: riskft_core::math::logit(base_rate),
+            start: 0.0,
         }
     }
 
@@ -159,6 +173,26 @@ impl Head {
         }
     }
 
+    /// A head of one member that has the text terms of another one's.
+    pub fn text_of(&self, member: i64) -> Head {
+        let _guard = tch::no_grad_guard();
+        let (f, m) = (self.plan.texts, self.plan.members);
+        let plan = Plan { members: 1, ..self.plan.clone() };
+        let head = Head::new(plan, self.text_out.device());
+        let pairs: Vec<i64> = (0..f).map(|f| f * m + member).collect();
+        let pairs = Tensor::from_slice(&pairs).to_device(self.text_out.device());
+        for (to, from) in [
+            (&head.text_gain, self.text_gain.narrow(1, member, 1)),
+            (&head.text_shift, self.text_shift.narrow(1, member, 1)),
+            (&head.text_project, self.text_project.index_select(0, &pairs)),
+            (&head.text_project_bias, self.text_project_bias.index_select(0, &pairs)),
+            (&head.text_out, self.text_out.index_select(0, &pairs)),
+        ] {
+            to.shallow_clone().copy_(&from);
+        }
+        head
+    }
+
     /// Logits [members, rows].
     pub fn forward(&self, batch: &Batch, train: bool) -> Tensor {
         let tabular = self.tabular(batch, train);
@@ -170,10 +204,10 @@ impl Head {
 
     fn tabular(&self, batch: &Batch, train: bool) -> Tensor {
         let rows = batch.positions.size()[0];
-        let (hidden, output) = self.layers.split_at(self.layers.len() - 1);
-        if hidden.is_empty() {
-            return output[0].1.squeeze_dim(2).expand([self.plan.members, rows], false);
-        }
+        let Some(((weight, bias), hidden)) = self.layers.split_last() else {
+            let device = batch.positions.device();
+            return Tensor::zeros([self.plan.members, rows], (Kind::Float, device));
+        };
         let mut parts = Vec::with_capacity(2);
         if !self.plan.bins.is_empty() {
             parts.push(self.numbers(&batch.positions));
@@ -185,7 +219,6 @@ impl Head {
         for (weight, bias) in hidden {
             x = bias.baddbmm(&x, weight, 1, 1).relu().dropout(HIDDEN_DROPOUT, train);
         }
-        let (weight, bias) = &output[0];
         bias.baddbmm(&x, weight, 1, 1).squeeze_dim(2)
     }
 
@@ -299,15 +332,14 @@ fn number_tables(plan: &Plan, width: i64, device: Device) -> (Tensor, Tensor) {
     (weight, missing)
 }
 
-/// The tabular layers as PyTorch's Linear starts them (bound 1 / sqrt(inputs)); without a tabular
-/// part only the output's bias.
+/// The tabular layers as PyTorch's Linear starts them (bound 1 / sqrt(inputs)); none without
+/// numbers and categories.
 fn layers(plan: &Plan, device: Device) -> Vec<(Tensor, Tensor)> {
     let m = plan.members;
     let start = Tensor::full([m, 1, 1], plan.start, (Kind::Float, device));
     let inputs = plan.inputs();
     if inputs == 0 {
-        let none = Tensor::zeros([m, 0, 1], (Kind::Float, device));
-        return vec![(leaf(none), leaf(start))];
+        return Vec::new();
     }
     let sizes = [(inputs, plan.hidden), (plan.hidden, plan.hidden), (plan.hidden, 1)];
     sizes

@@ -48,7 +48,10 @@ pub fn compare(
         scoring::logits(&model, &reader, contest.rows, contest.threads, reporter)
     });
     match scores {
-        Ok(logits) => judged(&logits, &model, contest),
+        Ok(logits) => {
+            let blend = |row: Vec<f64>| specification.blend(row.into_iter());
+            judged(&logits.into_iter().map(blend).collect::<Vec<f64>>(), &model, contest)
+        }
         Err(refusal) => why_not(format!("it cannot score the rows: {}", refusal.message)),
     }
 }

@@ -114,6 +114,19 @@ fn print_figures(outcome: &Outcome) {
             None => println!("{:12} {:18} {value:.4}", part.part, metric.metric),
         }
     }
+    for branch in &result.branches {
+        let figure = |v: Option<f64>| v.map_or("-".to_owned(), |v| format!("{v:.4}"));
+        println!(
+            "branch {:9} weight {:.3}, out of fold {}, blend without it {}, test {}, {:.0} s: {}",
+            branch.branch,
+            branch.weight,
+            figure(branch.auc),
+            figure(branch.auc_without),
+            figure(branch.test_auc),
+            branch.seconds,
+            branch.why
+        );
+    }
     let ledger = serde_json::to_string_pretty(&result.ledger).unwrap_or_default();
     let gate = serde_json::to_string(&result.gate).unwrap_or_default();
     println!("gate {gate}\nledger {ledger}");

@@ -3,6 +3,7 @@
 use riskft_core::cell::Cell;
 use riskft_core::dataset::hash::cells_hash;
 use riskft_core::dataset::{Dataset, Part};
+use riskft_core::encode::statistic::Keys;
 use riskft_core::encode::{EncodedRow, Encoding};
 use riskft_core::refusal::{code, Refusal, Result};
 use tch::{Device, Tensor};
@@ -47,12 +48,32 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Features of rows by place, apart from the tensors, so that threads can share them.
+#[derive(Debug, Default)]
+pub struct Features {
+    /// Numbers and codes [rows, width].
+    values: Vec<f64>,
+    width: usize,
+    /// Keys of the target statistics.
+    pub keys: Keys,
+}
+
+impl Features {
+    /// Numbers and codes of a row.
+    pub fn of(&self, place: u32) -> &[f64] {
+        let start = place as usize * self.width;
+        &self.values[start..start + self.width]
+    }
+}
+
 /// The labelled rows of a run, by place; `source` has their row in the dataset.
 pub struct Rows {
     pub source: Vec<u32>,
     pub labels: Vec<bool>,
     /// Places of train, validation, calibration and test rows.
     parts: [Vec<u32>; 4],
+    /// What the trees read.
+    pub features: Features,
     /// [rows, numbers], f32
     positions: Tensor,
     /// [rows, categories], i32
@@ -80,10 +101,14 @@ impl Rows {
         let mut positions = Vec::with_capacity(count * numbers);
         let mut codes: Vec<i32> = Vec::with_capacity(count * categories);
         let mut rows = Rows::empty(encoding.texts.len());
+        rows.features.width = numbers + categories;
+        let mut keys = Vec::with_capacity(count * encoding.statistics.len());
         let (mut cells, mut encoded) = (Vec::new(), EncodedRow::default());
         for (row, (label, part)) in labels.iter().zip(parts).enumerate() {
             let (Some(label), Some(part)) = (label, place_of(*part)) else { continue };
             reader.encode(row, &mut cells, &mut encoded);
+            rows.features.values.extend_from_slice(&encoded.features);
+            keys.extend_from_slice(&encoded.keys);
             positions.extend_from_slice(&encoded.positions);
             codes.extend(encoded.codes.iter().map(|c| *c as i32));
             for (text, input) in encoded.texts.iter().zip(&encoding.texts) {
@@ -103,6 +128,8 @@ impl Rows {
         rows.codes = Tensor::from_slice(&codes).view([count, categories as i64]);
         let targets: Vec<f32> = rows.labels.iter().map(|l| f32::from(u8::from(*l))).collect();
         rows.targets = Tensor::from_slice(&targets);
+        let each = keys.chunks_exact(encoding.statistics.len().max(1)).map(<[u64]>::to_vec);
+        rows.features.keys = Keys::collect(&encoding.statistics, each);
         rows
     }
 
@@ -111,6 +138,7 @@ impl Rows {
             source: Vec::new(),
             labels: Vec::new(),
             parts: Default::default(),
+            features: Features::default(),
             positions: Tensor::new(),
             codes: Tensor::new(),
             text_numbers: Vec::new(),
@@ -135,15 +163,13 @@ impl Rows {
         self
     }
 
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
     /// At most `most` rows of a part, ascending, drawn by the seed.
     pub fn sample(&self, part: Part, most: usize, seed: u64) -> Vec<u32> {
-        let mut sample = self.part(part).to_vec();
-        if sample.len() > most {
-            Random::new(seed).shuffle(&mut sample);
-            sample.truncate(most);
-            sample.sort_unstable();
-        }
-        sample
+        sample(self.part(part).to_vec(), most, seed)
     }
 
     pub fn part(&self, part: Part) -> &[u32] {
@@ -159,7 +185,8 @@ impl Rows {
         self.targets.index_select(0, &self.index(rows))
     }
 
-    fn index(&self, rows: &[u32]) -> Tensor {
+    /// The places as an index on the device.
+    pub fn index(&self, rows: &[u32]) -> Tensor {
         index(rows.iter().map(|row| *row as usize), self.device)
     }
 
@@ -212,6 +239,16 @@ impl Rows {
             present: Tensor::from_slice(&present).to_device(self.device).view([f, count]),
         }
     }
+}
+
+/// At most `most` of some places, ascending, drawn by the seed.
+pub fn sample(mut places: Vec<u32>, most: usize, seed: u64) -> Vec<u32> {
+    if places.len() > most {
+        Random::new(seed).shuffle(&mut places);
+        places.truncate(most);
+        places.sort_unstable();
+    }
+    places
 }
 
 fn place_of(part: Part) -> Option<usize> {

@@ -2,30 +2,31 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use riskft_core::dataset::{self, Part, Prepared};
 use riskft_core::encode::{self, Encoding};
 use riskft_core::metrics;
+use riskft_core::model::BranchKind;
 use riskft_core::options::{KeepText, Method, TextMode};
 use riskft_core::protocol::{BlobHeader, JobHeader, Ledger, Progress, TrainingResult};
-use riskft_core::refusal::Result;
-use tch::Kind;
+use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::base::Base;
-use crate::bert::Bert;
+use crate::blend::{self, Blend, Candidate};
 use crate::device::Compute;
 use crate::events::Reporter;
 use crate::finish::Trained;
-use crate::fit::{all_parameters, fit_head, judged_rows, Reached, Snapshot};
-use crate::frozen::{encode, fits, Frozen, Tuned};
+use crate::fit::{fit_head, Lesson};
+use crate::folds::Folds;
+use crate::forest::{self, Forest, Ground};
 use crate::head::{Head, Plan};
 use crate::job::{self, Job};
 use crate::ledger::Meter;
 use crate::rows::{Reader, Rows};
 use crate::scoring;
+use crate::text::{self, Text};
 use crate::texts::{Collector, Texts};
-use crate::tune::{tune, TuneReport};
-use crate::tuning::{first_layer, Tuning};
 
 /// A finished run.
 pub struct Outcome {
@@ -44,7 +45,6 @@ pub fn run(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) -> 
     let job = job::read(input, reporter)?;
     meter.phase("prepare");
     let (prepared, encoding) = prepare(&job, reporter)?;
-    let plain = plain_encoding(&job, &prepared, &encoding);
     let compute = Compute::choose(&job.header.options)?;
     reporter.notice(compute.in_words());
     let folder = base_dir.unwrap_or_else(|| PathBuf::from(&job.header.base_dir));
@@ -53,55 +53,27 @@ pub fn run(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) -> 
     meter.phase("encode");
     let (rows, texts) = read_rows(&job, &prepared, &encoding, base.as_ref(), reporter)?;
     let rows = rows.to_device(compute.device);
+    let folds = Folds::new(&prepared, &rows, &job.header.options);
     let run = Run {
         header: &job.header,
+        prepared: &prepared,
         encoding: &encoding,
-        base: base.as_ref(),
         texts: &texts,
+        folds: &folds,
         rows: &rows,
         compute: &compute,
         reporter,
     };
-    let mut ledger = run.ledger(job.dataset.rows);
-    let (none, plain_rows) = match plain.as_ref().filter(|_| base.is_some()) {
-        Some(plain) => {
-            (Texts::default(), Some(read_rows(&job, &prepared, plain, None, reporter)?.0))
-        }
-        None => (Texts::default(), None),
-    };
-    let plain_rows = plain_rows.map(|rows| rows.to_device(compute.device));
-    let plain_run = plain.as_ref().zip(plain_rows.as_ref()).map(|(encoding, rows)| Run {
-        encoding,
-        base: None,
-        texts: &none,
-        rows,
-        ..run
-    });
-    let plain_fit = match &plain_run {
-        Some(plain) => Some(plain.fit(&mut meter, &mut Ledger::default())?),
-        None => None,
-    };
-    let mut chosen = (&run, run.fit(&mut meter, &mut ledger)?);
-    if let Some((plain_run, fitted)) = plain_run.as_ref().zip(plain_fit) {
-        if !run.text_is_kept(&chosen.1.reached, &fitted.reached, &mut ledger) {
-            chosen = (plain_run, fitted);
-        }
+    let mut ledger = run.ledger(job.dataset.rows, base.is_some());
+    let mut fitted = run.tabular(&mut meter, &mut ledger)?;
+    if let Some(base) = &base {
+        let offset = run.offset(&fitted);
+        let text = text::fit(&run, base, &offset, &mut meter, &mut ledger)?;
+        run.add_text(&mut fitted, text, &offset, &mut ledger);
     }
-    let (run, fitted) = chosen;
+    let blend = run.blend(&fitted)?;
     meter.phase("quantize");
-    let trained = Trained {
-        job: &job.header,
-        dataset: &job.dataset,
-        prepared: &prepared,
-        encoding: run.encoding,
-        base: run.base,
-        texts: run.texts,
-        rows: run.rows,
-        head: &fitted.head,
-        tuning: &fitted.tuning,
-        compute: &compute,
-        reporter,
-    };
+    let trained = Trained { run, job: &job, base: base.as_ref(), fitted: &fitted, blend: &blend };
     let quantized = trained.quantize()?;
     meter.phase("evaluate");
     let incumbent = (!job.incumbent_version.is_empty()).then(|| {
@@ -116,6 +88,9 @@ pub fn run(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) -> 
         threshold: published.threshold,
         features: prepared.reports.clone(),
         metrics: published.metrics,
+        branches: published.branches,
+        periods: published.periods,
+        trials: Vec::new(),
         gate: published.gate,
         ledger,
         incumbent: published.incumbent,
@@ -137,19 +112,6 @@ fn prepare(job: &Job, reporter: &Reporter) -> Result<(Prepared, Encoding)> {
     reporter.progress(phase(1));
     let encoding = encode::fit(&job.dataset, &prepared, &job.header);
     Ok((prepared, encoding))
-}
-
-/// The encoding of the same table without text, where text has to earn its place.
-fn plain_encoding(job: &Job, prepared: &Prepared, encoding: &Encoding) -> Option<Encoding> {
-    let options = &job.header.options;
-    let asked = options.keep_text == KeepText::Better && options.text == TextMode::Fields;
-    if !asked || encoding.texts.is_empty() {
-        return None;
-    }
-    let header = JobHeader { method: Method::None, ..job.header.clone() };
-    let mut plain = encode::fit(&job.dataset, prepared, &header);
-    plain.texts.clear();
-    (!plain.is_empty()).then_some(plain)
 }
 
 fn read_base(
@@ -212,189 +174,184 @@ fn read_rows(
     Ok((rows, texts))
 }
 
-/// What both stages work on.
+/// What all branches work on.
 #[derive(Clone, Copy)]
-struct Run<'a> {
-    header: &'a JobHeader,
-    encoding: &'a Encoding,
-    base: Option<&'a Base>,
-    texts: &'a Texts,
-    rows: &'a Rows,
-    compute: &'a Compute,
-    reporter: &'a Reporter,
+pub struct Run<'a> {
+    pub header: &'a JobHeader,
+    pub prepared: &'a Prepared,
+    pub encoding: &'a Encoding,
+    pub texts: &'a Texts,
+    pub folds: &'a Folds,
+    pub rows: &'a Rows,
+    pub compute: &'a Compute,
+    pub reporter: &'a Reporter,
 }
 
-/// Where the second stage starts.
-struct Start {
-    bert: Bert,
-    frozen: Frozen,
-    /// Layers below this one stay frozen.
-    split: usize,
-}
-
-struct Fitted {
-    head: Head,
-    tuning: Tuning,
-    reached: Reached,
+/// The branches as fitted; `candidates` has each one's out-of-fold logits.
+#[derive(Default)]
+pub struct Fitted {
+    pub network: Option<Head>,
+    pub forest: Option<Forest>,
+    pub text: Option<Text>,
+    pub candidates: Vec<Candidate>,
 }
 
 impl Run<'_> {
-    fn ledger(&self, rows: usize) -> Ledger {
+    fn ledger(&self, rows: usize, encoder: bool) -> Ledger {
         let count = |part: Part| self.rows.part(part).len() as u64;
         let lengths = self.rows.text_numbers.iter().filter_map(|n| usize::try_from(*n).ok());
         Ledger {
             rows: rows as u64,
             rows_unlabelled: (rows - self.rows.source.len()) as u64,
-            rows_train: count(Part::Train),
-            rows_validation: count(Part::Validation),
-            rows_calibration: count(Part::Calibration),
+            rows_train: self.folds.fitted.len() as u64,
+            rows_validation: self.folds.fitted.len() as u64,
             rows_test: count(Part::Test),
             tokens: lengths.map(|n| self.texts.length(n) as u64).sum(),
             tokens_distinct: self.texts.tokens() as u64,
             device: self.compute.name.clone(),
-            precision: self.base.map_or("f32", |_| self.compute.precision()).to_owned(),
+            precision: if encoder { self.compute.precision() } else { "f32" }.to_owned(),
             threads: self.compute.threads as u32,
             ..Ledger::default()
         }
     }
 
-    fn new_head(&self) -> Head {
-        let labels = self.rows.labels_of(self.rows.part(Part::Train));
-        let base_rate = metrics::base_rate(&labels).unwrap_or(0.5);
-        let width = self.base.map_or(0, |base| base.shape.width);
-        let plan = Plan::new(self.encoding, &self.header.options, width, base_rate);
-        Head::new(plan, self.compute.device)
+    /// Labels of the fitted rows.
+    pub fn labels(&self) -> Vec<bool> {
+        self.rows.labels_of(&self.folds.fitted)
     }
 
-    fn fit(&self, meter: &mut Meter, ledger: &mut Ledger) -> Result<Fitted> {
-        let head = self.new_head();
-        let options = &self.header.options;
-        ledger.parameters = head.size() as u64;
-        ledger.parameters_trainable = head.size() as u64;
-        let Some(base) = self.base else {
-            meter.phase("head");
-            let reached = fit_head(&head, self.rows, None, options, self.reporter)?;
-            ledger.head_epochs = reached.epochs as u64;
-            return Ok(Fitted { head, tuning: Tuning::Frozen, reached });
-        };
-        ledger.parameters += base.parameters() as u64;
-        let split = first_layer(self.header.method, options, &base.shape);
-        meter.phase("encode");
-        let start = self.freeze(base, split)?;
-        meter.phase("head");
-        let vectors = Some(&start.frozen.vectors);
-        let reached = fit_head(&head, self.rows, vectors, options, self.reporter)?;
-        ledger.head_epochs = reached.epochs as u64;
-        ledger.auc_frozen = reached.judgement.auc;
-        if options.epochs == 0 {
-            return Ok(Fitted { head, tuning: Tuning::Frozen, reached });
+    /// Network and trees. Whole-row text is the traditional arm: it stands alone.
+    fn tabular(&self, meter: &mut Meter, ledger: &mut Ledger) -> Result<Fitted> {
+        let mut fitted = Fitted::default();
+        if self.header.options.text == TextMode::Row && self.header.method != Method::None {
+            return Ok(fitted);
         }
-        meter.phase("tune");
-        let (tuning, reached) = self.tune(base, start, &head, reached, ledger)?;
-        Ok(Fitted { head, tuning, reached })
-    }
-
-    fn freeze(&self, base: &Base, split: usize) -> Result<Start> {
-        let compute = self.compute;
-        let bert = Bert::new(&base.shape, &base.tensors, compute.kind, compute.device)?;
-        let total = self.texts.tokens() as u64;
-        let keep = self.header.options.epochs > 0
-            && split > 0
-            && fits(self.texts, base.shape.width, compute.kind);
-        let frozen = encode(&bert, self.texts, split, keep, compute.device, |done| {
-            let done = done as u64;
-            self.reporter.progress(Progress {
-                phase: "encode".into(),
-                done,
-                total,
-                ..Progress::default()
+        self.network(&mut fitted, meter, ledger)?;
+        meter.phase("trees");
+        let hashes: Vec<u64> =
+            self.rows.source.iter().map(|row| self.prepared.row_hashes[*row as usize]).collect();
+        let ground = Ground {
+            features: &self.rows.features,
+            labels: &self.rows.labels,
+            folds: self.folds,
+            encoding: self.encoding,
+            options: &self.header.options,
+            hashes: &hashes,
+            threads: self.compute.threads,
+        };
+        if let Some(forest) = forest::fit(&ground, self.reporter)? {
+            fitted.candidates.push(Candidate {
+                kind: BranchKind::Trees,
+                logits: forest.out_of_fold.clone(),
+                on_top: false,
+                seconds: forest.seconds,
+                what: format!(
+                    "LightGBM, {} models of {} rounds",
+                    self.folds.models(),
+                    forest.rounds
+                ),
             });
+            fitted.forest = Some(forest);
+        }
+        Ok(fitted)
+    }
+
+    fn network(&self, fitted: &mut Fitted, meter: &mut Meter, ledger: &mut Ledger) -> Result<()> {
+        let options = &self.header.options;
+        let members = self.folds.models() * options.members;
+        let base_rate = metrics::base_rate(&self.labels()).unwrap_or(0.5);
+        let plan = Plan::tabular(self.encoding, options, members, base_rate);
+        if plan.inputs() == 0 || options.head_epochs == 0 {
+            return Ok(());
+        }
+        meter.phase("network");
+        let start = Instant::now();
+        let head = Head::new(plan, self.compute.device);
+        ledger.parameters += head.size() as u64;
+        ledger.parameters_trainable += head.size() as u64;
+        let lesson = Lesson {
+            rows: self.rows,
+            folds: self.folds,
+            vectors: None,
+            offset: None,
+            options,
+            phase: "network",
+            reporter: self.reporter,
+        };
+        let reached = fit_head(&head, lesson)?;
+        ledger.head_epochs = reached.epochs as u64;
+        fitted.candidates.push(Candidate {
+            kind: BranchKind::Network,
+            logits: reached.out_of_fold,
+            on_top: false,
+            seconds: start.elapsed().as_secs_f64(),
+            what: format!("{members} networks, {} epochs", reached.epochs),
         });
-        Ok(Start { bert, frozen, split })
+        fitted.network = Some(head);
+        Ok(())
     }
 
-    fn tune(
-        &self,
-        base: &Base,
-        start: Start,
-        head: &Head,
-        reached: Reached,
-        ledger: &mut Ledger,
-    ) -> Result<(Tuning, Reached)> {
-        let (header, compute) = (self.header, self.compute);
-        let Start { mut bert, frozen, split } = start;
-        if header.method == Method::Full {
-            // The weights that are trained are f32; the products stay of the run's kind.
-            bert = Bert::new(&base.shape, &base.tensors, Kind::Float, compute.device)?;
-            bert.kind = compute.kind;
+    /// What the text branch is fitted on top of: the blend so far, calibrated, or the base rate.
+    fn offset(&self, fitted: &Fitted) -> Vec<f64> {
+        let labels = self.labels();
+        if fitted.candidates.is_empty() {
+            let rate = metrics::base_rate(&labels).unwrap_or(0.5);
+            return vec![riskft_core::math::logit(rate); self.rows.source.len()];
         }
-        let tuning = Tuning::new(header.method, &header.options, &mut bert, compute.device);
-        let before = Snapshot::take(&all_parameters(head));
-        ledger.parameters_trainable += tuning.size() as u64;
-        if header.method != Method::Full {
-            ledger.parameters += tuning.size() as u64;
-        }
-        let tuned = Tuned {
-            bert: &bert,
-            tuning: &tuning,
-            texts: self.texts,
-            split,
-            lower: frozen.lower.as_ref(),
-            device: compute.device,
-        };
-        let report = tune(
-            &tuned,
-            head,
-            self.rows,
-            &reached.scores,
-            header.method,
-            &header.options,
-            self.reporter,
-        )?;
-        self.tell(&report, &reached, ledger);
-        if report.is_kept() {
-            return Ok((tuning, report.reached));
-        }
-        before.restore(&all_parameters(head));
-        Ok((Tuning::Frozen, reached))
+        let candidates: Vec<&Candidate> = fitted.candidates.iter().collect();
+        blend::fit(&candidates, &self.folds.fitted, &labels).out_of_fold
     }
 
-    /// Whether text improves the validation AUC by more than the paired standard error.
-    fn text_is_kept(&self, text: &Reached, plain: &Reached, ledger: &mut Ledger) -> bool {
-        let labels = self.rows.labels_of(&judged_rows(self.rows, &self.header.options));
-        let gain = metrics::auc_difference(&text.scores, &plain.scores, &labels);
-        let kept = gain.is_some_and(|(gain, error)| gain > error);
-        ledger.auc_without_text = plain.judgement.auc;
-        ledger.text_gain_se = gain.map(|(_, error)| error);
+    fn add_text(&self, fitted: &mut Fitted, text: Text, offset: &[f64], ledger: &mut Ledger) {
+        let labels = self.labels();
+        let total: Vec<f64> = text.logits.iter().zip(offset).map(|(own, z)| own + z).collect();
+        let gain = blend::gain(&total, offset, &self.folds.fitted, &labels);
+        let alone = fitted.candidates.is_empty();
+        let kept = alone
+            || self.header.options.keep_text == KeepText::Always
+            || gain.is_some_and(|(gain, error)| gain > error);
+        if !alone {
+            ledger.auc_without_text = blend::auc(offset, &self.folds.fitted, &labels);
+            ledger.text_gain_se = gain.map(|(_, error)| error);
+        }
         ledger.text_kept = kept;
-        let figure = |auc: Option<f64>| auc.map_or("unknown".to_owned(), |auc| format!("{auc:.4}"));
-        let verdict = match kept {
-            true => "text is kept",
-            false => "text adds nothing reliable and is left out of the version",
-        };
-        self.reporter.notice(format!(
-            "validation AUC {} with text, {} without (standard error of the gain {}): {verdict}",
-            figure(text.judgement.auc),
-            figure(plain.judgement.auc),
-            figure(ledger.text_gain_se),
-        ));
-        kept
+        if !alone {
+            let figure = |v: Option<f64>| v.map_or("unknown".to_owned(), |v| format!("{v:.4}"));
+            self.reporter.notice(format!(
+                "validation AUC {} without text, text adds {} (standard error {}): {}",
+                figure(ledger.auc_without_text),
+                figure(gain.map(|(gain, _)| gain)),
+                figure(ledger.text_gain_se),
+                match kept {
+                    true => "text is kept",
+                    false => "text adds nothing reliable and is left out of the version",
+                }
+            ));
+        }
+        fitted.candidates.push(Candidate {
+            kind: BranchKind::Text,
+            logits: text.logits.clone(),
+            on_top: !alone,
+            seconds: text.seconds,
+            what: format!("{} encoder", if ledger.tuned_kept { "tuned" } else { "frozen" }),
+        });
+        if kept {
+            fitted.text = Some(text);
+        }
     }
 
-    fn tell(&self, report: &TuneReport, frozen: &Reached, ledger: &mut Ledger) {
-        ledger.tune_epochs = report.reached.epochs as u64;
-        ledger.tune_epoch_cpu_seconds = Some(report.epoch_cpu_seconds);
-        ledger.auc_tuned = report.reached.judgement.auc;
-        ledger.auc_gain_se = report.gain.map(|(_, error)| error);
-        ledger.tuned_kept = report.is_kept();
-        let figure = |auc: Option<f64>| auc.map_or("unknown".to_owned(), |auc| format!("{auc:.4}"));
-        self.reporter.notice(format!(
-            "validation AUC {} with the frozen encoder, {} after {} (standard error of the gain {}): the {} encoder is kept",
-            figure(frozen.judgement.auc),
-            figure(report.reached.judgement.auc),
-            self.header.method.name(),
-            figure(ledger.auc_gain_se),
-            if ledger.tuned_kept { "tuned" } else { "frozen" },
-        ));
+    /// The weights of what was kept.
+    fn blend(&self, fitted: &Fitted) -> Result<Blend> {
+        let kept: Vec<&Candidate> = fitted
+            .candidates
+            .iter()
+            .filter(|c| c.kind != BranchKind::Text || fitted.text.is_some())
+            .collect();
+        if kept.is_empty() {
+            return Err(Refusal::new(code::INVALID_PARAMETER, "nothing is left to train")
+                .detail("Options switch off the network, and there are no trees and no text.")
+                .hint("Set options.head_epochs or options.trees.rounds above 0."));
+        }
+        Ok(blend::fit(&kept, &self.folds.fitted, &self.labels()))
     }
 }

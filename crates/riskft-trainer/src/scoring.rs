@@ -26,7 +26,7 @@ pub fn open(version: Vec<u8>, encoder: Option<Vec<u8>>) -> Result<Arc<Model>> {
     Model::open(Arc::new(version), encoder).map(Arc::new)
 }
 
-/// Logits before calibration of dataset rows, in their order.
+/// The branches' logits of dataset rows, in their order: [rows][branches].
 ///
 /// # Errors
 /// 38000 when a thread fails.
@@ -36,7 +36,7 @@ pub fn logits(
     rows: &[u32],
     threads: usize,
     reporter: &Reporter,
-) -> Result<Vec<f64>> {
+) -> Result<Vec<Vec<f64>>> {
     let next = AtomicUsize::new(0);
     let done = AtomicUsize::new(0);
     let work = || score_chunks(model, reader, rows, &next, &done);
@@ -55,7 +55,7 @@ pub fn logits(
     });
     let parts =
         parts.ok_or_else(|| Refusal::new(code::EXTERNAL_ROUTINE, "scoring the rows failed"))?;
-    let mut logits = vec![f64::NAN; rows.len()];
+    let mut logits = vec![Vec::new(); rows.len()];
     for (place, logit) in parts.into_iter().flatten() {
         logits[place] = logit;
     }
@@ -68,7 +68,7 @@ fn score_chunks(
     rows: &[u32],
     next: &AtomicUsize,
     done: &AtomicUsize,
-) -> Vec<(usize, f64)> {
+) -> Vec<(usize, Vec<f64>)> {
     let mut scorer = Scorer::new(Arc::clone(model), Kernel::detect(), CACHE_BYTES);
     let (mut cells, mut encoded) = (Vec::new(), EncodedRow::default());
     let mut logits = Vec::new();
@@ -79,7 +79,9 @@ fn score_chunks(
         }
         for (place, row) in rows.iter().enumerate().skip(start).take(CHUNK) {
             reader.encode(*row as usize, &mut cells, &mut encoded);
-            logits.push((place, scorer.logit_row(&encoded)));
+            let branches = model.specification().branches.iter();
+            let of = branches.map(|branch| scorer.branch_logit(branch.kind, &encoded));
+            logits.push((place, of.collect()));
             done.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -25,3 +25,12 @@ pub fn index(items: impl Iterator<Item = usize>, device: Device) -> Tensor {
     let items: Vec<i64> = items.map(|i| i as i64).collect();
     Tensor::from_slice(&items).to_device(device)
 }
+
+/// The values of a tensor, row-major, as f64.
+pub fn to_doubles(tensor: &Tensor) -> Vec<f64> {
+    let flat = tensor.detach().to_device(Device::Cpu).to_kind(Kind::Double).contiguous();
+    let mut data = vec![0f64; flat.numel()];
+    let count = data.len();
+    flat.copy_data(&mut data, count);
+    data
+}

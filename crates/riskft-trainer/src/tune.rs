@@ -1,8 +1,7 @@
-//! Second stage: the encoder, from the converged head on.
+//! Second stage of the text branch: the encoder, from the converged text terms on.
 
 use std::time::Instant;
 
-use riskft_core::dataset::Part;
 use riskft_core::metrics;
 use riskft_core::options::{Method, Options};
 use riskft_core::protocol::Progress;
@@ -10,14 +9,17 @@ use riskft_core::refusal::Result;
 use tch::{Device, Kind, Tensor};
 
 use crate::adam::{warm_up_cosine, AdamW};
-use crate::evaluate::{judge, loss_value, scores};
+use crate::evaluate::{judge, loss_value, member_logits, text_logits, MOST_JUDGED_ROWS};
 use crate::events::Reporter;
-use crate::fit::{all_parameters, clip, judged_rows, loss, Best, Reached, Snapshot, HEAD_DECAY};
+use crate::fit::{
+    all_parameters, batch_size, clip, loss, Best, Lesson, Reached, Snapshot, HEAD_DECAY,
+};
+use crate::folds::{Folds, Share};
 use crate::frozen::Tuned;
 use crate::head::Head;
 use crate::ledger::usage;
 use crate::random::Random;
-use crate::rows::Rows;
+use crate::rows::{sample, Rows};
 
 /// Weight decay of the encoder's trainable matrices.
 const ENCODER_DECAY: f64 = 0.01;
@@ -55,31 +57,31 @@ pub fn peak_rate(method: Method, options: &Options) -> f64 {
     }
 }
 
-/// Tunes encoder and head together and leaves both at their best epoch. `frozen_scores` are those
-/// of the judged rows before this stage.
+/// Tunes the encoder and the text terms together and leaves both at their best epoch. One model
+/// alone is tuned, the first: its rows train, those that it leaves out judge. `frozen` are the
+/// out-of-fold logits of the frozen encoder's terms by place.
 ///
 /// # Errors
 /// 22000 when no epoch gives finite scores.
 pub fn tune(
     tuned: &Tuned<'_>,
     head: &Head,
-    rows: &Rows,
-    frozen_scores: &[f64],
+    lesson: Lesson<'_>,
+    frozen: &[f64],
     method: Method,
-    options: &Options,
-    reporter: &Reporter,
 ) -> Result<TuneReport> {
-    let mut stage = Stage::new(tuned, head, rows, method, options, reporter);
-    let labels = rows.labels_of(&stage.judged);
+    let options = lesson.options;
+    let mut stage = Stage::new(tuned, head, lesson, method);
+    let labels = lesson.rows.labels_of(&stage.judged);
     let mut best = Best::default();
     let mut kept = Snapshot::take(&stage.parameters);
     let mut random = Random::new(options.seed ^ 0x5455_4E45);
-    let mut order = rows.part(Part::Train).to_vec();
+    let mut order = lesson.folds.places(0, Share::Train);
     for epoch in 1..=options.epochs {
         random.shuffle(&mut order);
         stage.epoch(&order, epoch);
-        let validation = stage.validation_scores();
-        if best.offer(epoch, judge(&validation, &labels), validation) {
+        let logits = lesson.whole(&stage.logits(&stage.judged), &stage.judged);
+        if best.offer(epoch, judge(&logits, &labels)) {
             kept = Snapshot::take(&stage.parameters);
         }
         stage.report(epoch, best.last.auc);
@@ -88,9 +90,15 @@ pub fn tune(
         }
     }
     kept.restore(&stage.parameters);
-    let reached = best.reached()?;
+    let held = lesson.folds.places(0, Share::Held);
+    let logits = stage.logits(&held);
+    let before: Vec<f64> = held.iter().map(|place| frozen[*place as usize]).collect();
+    let (whole, before) = (lesson.whole(&logits, &held), lesson.whole(&before, &held));
+    let gain = metrics::auc_difference(&whole, &before, &lesson.rows.labels_of(&held));
+    let mut out_of_fold = vec![f64::NAN; lesson.rows.source.len()];
+    held.iter().zip(logits).for_each(|(place, logit)| out_of_fold[*place as usize] = logit);
+    let reached = best.reached(out_of_fold)?;
     let epochs = reached.epochs.max(1);
-    let gain = metrics::auc_difference(&reached.scores, frozen_scores, &labels);
     Ok(TuneReport {
         epoch_cpu_seconds: stage.cpu_seconds / epochs as f64,
         epoch_tokens: stage.tokens / epochs,
@@ -103,6 +111,8 @@ struct Stage<'a> {
     tuned: &'a Tuned<'a>,
     head: &'a Head,
     rows: &'a Rows,
+    folds: &'a Folds,
+    offset: Option<Tensor>,
     options: &'a Options,
     reporter: &'a Reporter,
     optimizer: AdamW,
@@ -110,6 +120,7 @@ struct Stage<'a> {
     parameters: Vec<Tensor>,
     step_tokens: usize,
     judged: Vec<u32>,
+    batch: usize,
     steps: usize,
     total_steps: usize,
     losses: (f64, usize),
@@ -119,14 +130,8 @@ struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    fn new(
-        tuned: &'a Tuned<'a>,
-        head: &'a Head,
-        rows: &'a Rows,
-        method: Method,
-        options: &'a Options,
-        reporter: &'a Reporter,
-    ) -> Self {
+    fn new(tuned: &'a Tuned<'a>, head: &'a Head, lesson: Lesson<'a>, method: Method) -> Self {
+        let Lesson { rows, folds, options, reporter, .. } = lesson;
         let rate = peak_rate(method, options);
         let (decayed, plain) = head.parameters();
         let (encoder_decayed, encoder_plain) = tuned.tuning.parameters();
@@ -137,7 +142,9 @@ impl<'a> Stage<'a> {
         optimizer.add(&encoder_plain, rate, 0.0);
         let mut parameters = all_parameters(head);
         parameters.extend(encoder_decayed.into_iter().chain(encoder_plain));
-        let per_epoch = rows.part(Part::Train).len().div_ceil(options.batch_size);
+        let train = folds.places(0, Share::Train).len();
+        let batch = batch_size(options, train);
+        let per_epoch = train.div_ceil(batch);
         let mut total_steps = per_epoch * options.epochs;
         if options.max_steps > 0 {
             total_steps = total_steps.min(options.max_steps);
@@ -145,7 +152,10 @@ impl<'a> Stage<'a> {
         Stage {
             peaks: optimizer.groups.iter().map(|g| g.rate).collect(),
             step_tokens: step_tokens(tuned),
-            judged: judged_rows(rows, options),
+            judged: sample(folds.places(0, Share::Held), MOST_JUDGED_ROWS, options.seed),
+            batch,
+            folds,
+            offset: lesson.offset_tensor(),
             tuned,
             head,
             rows,
@@ -170,7 +180,7 @@ impl<'a> Stage<'a> {
         let before = usage().cpu_seconds;
         let mut sum = Tensor::zeros([], (Kind::Float, self.tuned.device));
         let mut done = 0;
-        for batch in order.chunks(self.options.batch_size) {
+        for batch in order.chunks(self.batch) {
             if self.at_bound() {
                 break;
             }
@@ -204,9 +214,16 @@ impl<'a> Stage<'a> {
                 false => self.tuned.vectors(&numbers, true),
             };
             let place = |n: usize| numbers.binary_search(&n).unwrap_or(0);
-            let logits = self.head.forward(&self.rows.batch(part, Some(&vectors), place), true);
+            let mut logits = self.head.forward(&self.rows.batch(part, Some(&vectors), place), true);
+            if let Some(offset) = &self.offset {
+                logits += offset.index_select(0, &self.rows.index(part));
+            }
             let share = part.len() as f64 / batch.len() as f64;
-            let loss = loss(&logits, &self.rows.targets(part)) * share;
+            let weights: Vec<f32> =
+                part.iter().map(|place| self.folds.weights[*place as usize]).collect();
+            let weights = Tensor::from_slice(&weights).to_device(self.tuned.device);
+            let weights = weights.unsqueeze(0).expand_as(&logits);
+            let loss = loss(&logits, &self.rows.targets(part), &weights) * share;
             loss.backward();
             sum += loss.detach() / members as f64;
         }
@@ -244,11 +261,11 @@ impl<'a> Stage<'a> {
         parts
     }
 
-    fn validation_scores(&self) -> Vec<f64> {
-        let numbers = self.rows.distinct(&self.judged);
+    fn logits(&self, places: &[u32]) -> Vec<f64> {
+        let numbers = self.rows.distinct(places);
         let vectors = self.tuned.vectors_in_runs(&numbers);
         let place = |n: usize| numbers.binary_search(&n).unwrap_or(0);
-        scores(self.head, self.rows, &self.judged, Some(&vectors), place)
+        text_logits(&member_logits(self.head, self.rows, places, Some(&vectors), place))
     }
 
     fn report(&self, epoch: usize, auc: Option<f64>) {

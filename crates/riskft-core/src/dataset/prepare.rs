@@ -3,6 +3,7 @@
 //! Every decision looks at labelled rows only, so that rows without a label change nothing but
 //! their own count, and none depends on the order of rows or columns.
 
+use super::dates::MICROS_PER_DAY;
 use super::leak::{self, Alone, Groups, MISSING};
 use super::profile::Profile;
 use super::roles::{self, Decision};
@@ -22,6 +23,8 @@ pub struct Prepared {
     pub parts: Vec<Part>,
     /// The seeded hash of each row over all columns but the target and the excluded ones.
     pub row_hashes: Vec<u64>,
+    /// Days since 1970-01-01 of each labelled row by the time column, where that is a date.
+    pub days: Option<Vec<Option<i32>>>,
     pub positive_label: String,
     pub negative_label: String,
     /// For each column of the data set, in its order.
@@ -68,6 +71,13 @@ impl ColumnPlan {
 }
 
 impl Prepared {
+    /// The labelled rows outside the test part, ascending: all that is fitted looks at them.
+    pub fn fitted(&self) -> Vec<u32> {
+        let fitted =
+            |row: &u32| !matches!(self.parts[*row as usize], Part::Test | Part::Unlabelled);
+        (0..self.parts.len() as u32).filter(fitted).collect()
+    }
+
     /// The rows of a part, ascending.
     pub fn rows(&self, part: Part) -> Vec<u32> {
         (0..self.parts.len() as u32).filter(|row| self.parts[*row as usize] == part).collect()
@@ -101,10 +111,14 @@ pub fn prepare(data: &Dataset, header: &JobHeader) -> Result<Prepared> {
     };
     let row_hashes = hash::row_hashes(data, header.options.seed, keep);
     let shares = header.options.split;
+    let mut days = None;
     let parts = match header.time_column.as_deref().and_then(|n| names::position(data, n)) {
         Some(index) => {
-            let times = times(&data.columns[index], &labelled, header.reference_date)?;
-            split::by_time(&times, &target.labels, shares, &data.columns[index].source.name)?
+            let column = &data.columns[index];
+            let times = times(column, &labelled, header.reference_date)?;
+            let dated = !matches!(column.data, ColumnData::Int(_) | ColumnData::Float(_));
+            days = dated.then(|| times.iter().map(day_of).collect());
+            split::by_time(&times, &target.labels, shares, &column.source.name)?
         }
         None => split::by_hash(&row_hashes, &target.labels, shares),
     };
@@ -113,6 +127,7 @@ pub fn prepare(data: &Dataset, header: &JobHeader) -> Result<Prepared> {
         labels: target.labels,
         parts,
         row_hashes,
+        days,
         positive_label: target.positive_label,
         negative_label: target.negative_label,
         columns,
@@ -170,6 +185,10 @@ fn no_column(data: &Dataset, columns: &[ColumnPlan]) -> Refusal {
     Refusal::new(code::INVALID_PARAMETER, "no column is left to train on").detail(detail).hint(
         "Exclude fewer columns, give roles in options.roles, or choose a method that reads texts.",
     )
+}
+
+fn day_of(micros: &Option<i64>) -> Option<i32> {
+    micros.and_then(|micros| i32::try_from(micros.div_euclid(MICROS_PER_DAY)).ok())
 }
 
 /// Times of the labelled rows that have one; other numbers order rows as well.

@@ -1,4 +1,4 @@
-//! Fitting an encoding: edges, values and inputs, from training rows only.
+//! Fitting an encoding: edges, values and inputs, from the rows outside the test part.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use super::{
     NumberSource, StatisticInput, TextInput, TextSource, MAX_BINS,
 };
 use crate::dataset::profile::{frequent, MAX_LABEL};
-use crate::dataset::{sample, Column, ColumnData, ColumnPlan, Dataset, Part, Prepared};
+use crate::dataset::{sample, Column, ColumnData, ColumnPlan, Dataset, Prepared};
 use crate::options::{Method, Role, TextMode};
 use crate::protocol::JobHeader;
 
@@ -70,7 +70,7 @@ struct Fitter<'a> {
     plans: Vec<&'a ColumnPlan>,
     columns: &'a [EncodedColumn],
     reference: i32,
-    /// Training rows.
+    /// The rows outside the test part.
     rows: Vec<u32>,
     /// The rows of the trees, and their labels.
     sample: Vec<u32>,
@@ -93,7 +93,7 @@ impl<'a> Fitter<'a> {
         columns: &'a [EncodedColumn],
         reference: i32,
     ) -> Self {
-        let rows = prepared.rows(Part::Train);
+        let rows = prepared.fitted();
         let sample = sample(rows.clone(), &prepared.row_hashes, TREE_ROWS);
         let labels =
             sample.iter().map(|row| prepared.labels[*row as usize] == Some(true)).collect();
@@ -334,7 +334,7 @@ impl Encoding {
     }
 
     /// Drops the columns that no input reads.
-    fn without_unused_columns(mut self) -> Encoding {
+    pub fn without_unused_columns(mut self) -> Encoding {
         let mut used = vec![false; self.columns.len()];
         self.for_each_index(|index| used[*index] = true);
         let mut place = 0;

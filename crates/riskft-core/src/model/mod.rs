@@ -49,6 +49,11 @@ pub struct Specification {
 }
 
 impl Specification {
+    /// The version's logit, from those of its branches in their order.
+    pub fn blend(&self, logits: impl Iterator<Item = f64>) -> f64 {
+        self.branches.iter().zip(logits).map(|(branch, logit)| branch.weight * logit).sum()
+    }
+
     /// The branch of a kind, if the version has it.
     pub fn branch(&self, kind: BranchKind) -> Option<&Branch> {
         self.branches.iter().find(|branch| branch.kind == kind)

@@ -95,8 +95,8 @@ impl Scorer {
     /// The branches' weighted sum, before calibration.
     pub fn logit_row(&mut self, row: &EncodedRow) -> f64 {
         let model = Arc::clone(&self.model);
-        let branches = model.specification.branches.iter();
-        branches.map(|branch| branch.weight * self.branch_logit(branch.kind, row)).sum()
+        let kinds = model.specification.branches.iter().map(|branch| branch.kind);
+        model.specification.blend(kinds.map(|kind| self.branch_logit(kind, row)))
     }
 
     /// The logit of one branch; 0 of one that the version lacks.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::stored::{BITS, NODES, ROOTS};
-use super::{word, Packed, Trees, CATEGORY, MISSING_RIGHT, NUMBER, ZERO_MISSING};
+use super::{is_threshold, word, Packed, Trees, CATEGORY, MISSING_RIGHT, NUMBER, ZERO_MISSING};
 use super::{MAX_FEATURES, MAX_LEAF, MAX_NODES, MAX_TREES, MAX_WORDS};
 use crate::artifact::{Tensor, TensorSet};
 
@@ -20,7 +20,7 @@ pub enum Side {
 pub enum Node {
     /// A magnitude of at most [`MAX_LEAF`].
     Leaf(f64),
-    /// Values up to the threshold, which is finite, go left; NaN goes to the side of `missing`, and
+    /// Values up to the threshold go left; infinity sets missing values apart from all others. NaN goes to the side of `missing`, and
     /// so do values within [`super::ZERO`] of zero if `zero_missing`.
     Number { feature: u32, threshold: f64, missing: Side, zero_missing: bool, children: [u32; 2] },
     /// Code `c` goes left if bit `c % 32` of word `c / 32` is set. Values are rounded towards zero;
@@ -67,6 +67,45 @@ impl Ensemble {
         Ok(())
     }
 
+    /// Keeps the first `trees` trees.
+    pub fn truncate(&mut self, trees: usize) {
+        if let Some(root) = self.roots.get(trees) {
+            self.nodes.truncate(*root as usize);
+            self.roots.truncate(trees);
+        }
+    }
+
+    /// The mean of several ensembles over the same features: all of their trees, each leaf divided
+    /// by the number of ensembles.
+    pub fn mean(ensembles: &[Ensemble]) -> Result<Self, String> {
+        let mut mean = Ensemble::new(ensembles.first().map_or(0, Ensemble::features))?;
+        let share = 1.0 / ensembles.len().max(1) as f64;
+        for one in ensembles {
+            if one.features != mean.features {
+                return Err("its ensembles read different features".into());
+            }
+            let (nodes, words) = (mean.nodes.len(), mean.bits.len());
+            if one.nodes.len() > MAX_NODES - nodes
+                || one.bits.len() > MAX_WORDS - words
+                || one.roots.len() > MAX_TREES - mean.roots.len()
+            {
+                return Err(format!("it has more than {MAX_TREES} trees or {MAX_NODES} nodes"));
+            }
+            mean.roots.extend(one.roots.iter().map(|root| root + nodes as u32));
+            mean.bits.extend_from_slice(&one.bits);
+            mean.special |= one.special;
+            mean.nodes.extend(one.nodes.iter().map(|node| {
+                let first = match super::flags(*node) {
+                    0 => (f64::from_bits(node[0]) * share).to_bits(),
+                    CATEGORY => node[0] + words as u64,
+                    _ => node[0],
+                };
+                [first, node[1] + ((nodes as u64) << 32)]
+            }));
+        }
+        Ok(mean)
+    }
+
     /// Appends the nodes in breadth-first order.
     fn pack(&mut self, tree: &[Node]) -> Result<(), String> {
         let start = self.nodes.len();
@@ -108,7 +147,7 @@ impl Ensemble {
                 Ok(([value.to_bits(), word(0, 0, own)], None))
             }
             Node::Leaf(value) => Err(format!("a leaf of {value} is not within {MAX_LEAF:e}")),
-            Node::Number { threshold, .. } if !threshold.is_finite() => {
+            Node::Number { threshold, .. } if !is_threshold(*threshold) => {
                 Err(format!("a threshold is {threshold}"))
             }
             Node::Number { feature, threshold, missing, zero_missing, children } => {

@@ -1,6 +1,8 @@
 //! Whether arrays are trees. One pass, no memory.
 
-use super::{feature, flags, link, span, Packed, CATEGORY, MISSING_RIGHT, NUMBER, ZERO_MISSING};
+use super::{
+    feature, flags, is_threshold, link, span, Packed, CATEGORY, MISSING_RIGHT, NUMBER, ZERO_MISSING,
+};
 use super::{MAX_FEATURES, MAX_LEAF, MAX_NODES, MAX_TREES, MAX_WORDS};
 
 /// Tells whether any split is special (see [`super::Trees`]), or what is wrong with the arrays.
@@ -86,9 +88,9 @@ fn split(node: Packed, words: usize) -> Result<(), &'static str> {
     if flags & NUMBER == 0 || flags & !(NUMBER | MISSING_RIGHT | ZERO_MISSING) != 0 {
         return Err("has a node of an unknown kind");
     }
-    match f64::from_bits(node[0]).is_finite() {
+    match is_threshold(f64::from_bits(node[0])) {
         true => Ok(()),
-        false => Err("has a threshold that is not finite"),
+        false => Err("has a threshold that is no number"),
     }
 }
 

@@ -57,6 +57,11 @@ const ZERO_MISSING: u32 = 4;
 /// A code whose bit is set goes left, every other value right.
 const CATEGORY: u32 = 8;
 
+/// A threshold is a number, or infinity, which LightGBM writes to set missing values apart.
+fn is_threshold(value: f64) -> bool {
+    value > f64::NEG_INFINITY
+}
+
 /// The second word of a node.
 fn word(feature: u32, flags: u32, link: u32) -> u64 {
     u64::from(link) << 32 | u64::from(flags << 24 | feature)

@@ -25,7 +25,7 @@ impl Stored {
     /// and `PREFIX.bits` (U32 [words]) of trees that read rows of `features` values.
     ///
     /// Arrays that are no trees are XX001: a child that is not after its parent or outside its
-    /// tree, a feature out of range, a leaf or threshold that is not finite, a bitset beyond the
+    /// tree, a feature out of range, a leaf that is not finite, a threshold that is no number, a bitset beyond the
     /// words. The nodes are read once; nothing is copied.
     pub fn open(file: &Artifact, prefix: &str, features: usize) -> Result<Self> {
         let name = |part: &str| format!("{prefix}.{part}");

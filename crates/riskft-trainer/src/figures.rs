@@ -1,0 +1,155 @@
+//! The figures of a version: parts, branches, periods, calibration.
+
+use riskft_core::calibrate::Platt;
+use riskft_core::dataset::{dates, Part};
+use riskft_core::metrics;
+use riskft_core::options::Calibrate;
+use riskft_core::protocol::{PartMetric, PeriodReport};
+
+use crate::blend::Blend;
+use crate::run::Run;
+
+/// Fewest rows of a period; shorter ones would tell noise.
+const LEAST_PERIOD_ROWS: usize = 50;
+/// Periods of a table, about: years, quarters or months.
+const MOST_PERIODS: usize = 24;
+
+/// Rows with their scores, under the name of a part.
+pub struct Judgement {
+    pub part: Part,
+    /// Places among the labelled rows.
+    pub places: Vec<u32>,
+    pub labels: Vec<bool>,
+    /// [rows][branches]; empty for out-of-fold rows.
+    pub branches: Vec<Vec<f64>>,
+    pub logits: Vec<f64>,
+    /// Calibrated probabilities.
+    pub scores: Vec<f64>,
+}
+
+impl Judgement {
+    pub fn metrics(&self, threshold: f64) -> Vec<PartMetric> {
+        metrics::evaluate(&self.scores, &self.labels, threshold)
+            .into_iter()
+            .map(|metric| PartMetric { part: self.part.name().to_owned(), metric })
+            .collect()
+    }
+
+    pub fn calibrate(&mut self, platt: Platt) {
+        self.scores = self.logits.iter().map(|logit| platt.apply(*logit)).collect();
+    }
+}
+
+/// The fitted rows with their out-of-fold logits, where the blend has one.
+pub fn out_of_fold(run: &Run<'_>, blend: &Blend) -> Judgement {
+    let has = |place: &&u32| !blend.out_of_fold[**place as usize].is_nan();
+    let places: Vec<u32> = run.folds.fitted.iter().filter(has).copied().collect();
+    Judgement {
+        part: Part::Validation,
+        labels: run.rows.labels_of(&places),
+        branches: Vec::new(),
+        logits: places.iter().map(|place| blend.out_of_fold[*place as usize]).collect(),
+        scores: Vec::new(),
+        places,
+    }
+}
+
+/// The rows of a judgement that the calibration is fitted on, by `options.calibrate`: all of them,
+/// or those of the part `calibration`, the newest ones before the test part.
+pub fn recent(run: &Run<'_>, judged: &Judgement) -> Option<Judgement> {
+    let asked = run.header.options.calibrate == Calibrate::Recent;
+    if !asked || run.header.time_column.is_none() {
+        return None;
+    }
+    let newest = run.rows.part(Part::Calibration);
+    let rows: Vec<usize> = (0..judged.places.len())
+        .filter(|row| newest.binary_search(&judged.places[*row]).is_ok())
+        .collect();
+    (!rows.is_empty()).then(|| Judgement {
+        part: Part::Calibration,
+        places: rows.iter().map(|row| judged.places[*row]).collect(),
+        labels: rows.iter().map(|row| judged.labels[*row]).collect(),
+        branches: Vec::new(),
+        logits: rows.iter().map(|row| judged.logits[*row]).collect(),
+        scores: Vec::new(),
+    })
+}
+
+/// Figures by stretches of the time column, oldest first.
+pub fn periods(run: &Run<'_>, parts: &[&Judgement]) -> Vec<PeriodReport> {
+    let Some(days) = &run.prepared.days else { return Vec::new() };
+    let day = |place: u32| days[run.rows.source[place as usize] as usize];
+    let known = parts.iter().flat_map(|part| &part.places).filter_map(|place| day(*place));
+    let months = |day: i32| {
+        let (year, month, _) = dates::civil_from_days(i64::from(day));
+        year * 12 + i64::from(month) - 1
+    };
+    let (Some(first), Some(last)) = (known.clone().min(), known.max()) else { return Vec::new() };
+    let span = months(last) - months(first) + 1;
+    let length = [1, 3, 12].into_iter().find(|l| span / l <= MOST_PERIODS as i64).unwrap_or(12);
+    let mut reports = Vec::new();
+    for part in parts {
+        let mut rows: Vec<(i64, usize)> = (0..part.places.len())
+            .filter_map(|row| Some((months(day(part.places[row])?).div_euclid(length), row)))
+            .collect();
+        rows.sort_unstable();
+        for period in rows.chunk_by(|a, b| a.0 == b.0).filter(|p| p.len() >= LEAST_PERIOD_ROWS) {
+            reports.push(report(part, period, length));
+        }
+    }
+    reports
+}
+
+fn report(part: &Judgement, period: &[(i64, usize)], length: i64) -> PeriodReport {
+    let month = period[0].0 * length;
+    let (year, month) = (month.div_euclid(12), month.rem_euclid(12));
+    let scores: Vec<f64> = period.iter().map(|(_, row)| part.scores[*row]).collect();
+    let labels: Vec<bool> = period.iter().map(|(_, row)| part.labels[*row]).collect();
+    PeriodReport {
+        part: part.part.name().to_owned(),
+        begins: dates::days_from_civil(year as i32, month as u32 + 1, 1).unwrap_or_default(),
+        period: match length {
+            1 => format!("{year:04}-{:02}", month + 1),
+            3 => format!("{year:04}-Q{}", month / 3 + 1),
+            _ => format!("{year:04}"),
+        },
+        rows: period.len() as u64,
+        auc: metrics::auc(&scores, &labels),
+        mean_score: metrics::mean_score(&scores, &labels).unwrap_or(f64::NAN),
+        mean_outcome: metrics::base_rate(&labels).unwrap_or(f64::NAN),
+    }
+}
+
+/// A WARNING when scores and outcomes of the test part fall apart: (message, detail).
+pub fn drift(periods: &[PeriodReport]) -> Option<(String, String)> {
+    let of = |part: &str| {
+        let mut sums = (0.0, 0.0, 0.0);
+        for period in periods.iter().filter(|period| period.part == part) {
+            let rows = period.rows as f64;
+            sums = (
+                sums.0 + rows,
+                sums.1 + rows * period.mean_score,
+                sums.2 + rows * period.mean_outcome,
+            );
+        }
+        sums
+    };
+    let (rows, score, outcome) = of(Part::Test.name());
+    if rows < LEAST_PERIOD_ROWS as f64 {
+        return None;
+    }
+    let (score, outcome) = (score / rows, outcome / rows);
+    // What chance alone would do to the mean of as many outcomes, twice.
+    let noise = 2.0 * (outcome * (1.0 - outcome) / rows).sqrt();
+    let apart = (score - outcome).abs();
+    (apart > noise && apart > 0.1 * outcome).then(|| {
+        (
+            "scores and outcomes fall apart on the newest rows".to_owned(),
+            format!(
+                "On the test part, which is the newest, the mean score is {score:.4} and the share \
+                 of positive rows {outcome:.4}. riskft.metrics_by_period has both by period; \
+                 options.calibrate = 'recent' fits the calibration on the newest rows before it."
+            ),
+        )
+    })
+}

@@ -1,0 +1,107 @@
+//! Cross-fitting: which rows train which model, and which it is judged on.
+//!
+//! The rows outside the test part are divided into folds, once or several times; for each fold
+//! there is a model that trains on all the others. A row's out-of-fold logit is the mean over the
+//! models that did not see it: honest figures, weights and calibration without giving up rows.
+
+use riskft_core::dataset::{split, Part, Prepared};
+use riskft_core::options::Options;
+use tch::Tensor;
+
+use crate::rows::Rows;
+
+/// A row's part in a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    Train,
+    /// Left out, and judged by it.
+    Held,
+    /// Neither: a test row, or a made-up row of another model.
+    Out,
+}
+
+/// The models of a run.
+pub struct Folds {
+    /// By model, by place.
+    shares: Vec<Vec<Share>>,
+    /// By place: how much a row counts while training.
+    pub weights: Vec<f32>,
+    /// Places that have a label of their own and are not in the test part, ascending.
+    pub fitted: Vec<u32>,
+    pub repeats: usize,
+}
+
+impl Folds {
+    pub fn new(prepared: &Prepared, rows: &Rows, options: &Options) -> Self {
+        let fitted: Vec<u32> = (0..rows.source.len() as u32)
+            .filter(|place| prepared.parts[rows.source[*place as usize] as usize] != Part::Test)
+            .collect();
+        let source: Vec<u32> = fitted.iter().map(|place| rows.source[*place as usize]).collect();
+        let repeats = options.repeats_of(fitted.len());
+        let mut shares = Vec::with_capacity(repeats * options.folds);
+        for repeat in 0..repeats as u64 {
+            let seed = options.seed.wrapping_mul(0x9e37).wrapping_add(repeat);
+            let (hashes, labels) = (&prepared.row_hashes, &prepared.labels);
+            let of = split::folds(hashes, labels, &source, options.folds, seed);
+            for fold in 0..options.folds as u8 {
+                let mut model = vec![Share::Out; rows.source.len()];
+                for (place, own) in fitted.iter().zip(&of) {
+                    model[*place as usize] = if *own == fold { Share::Held } else { Share::Train };
+                }
+                shares.push(model);
+            }
+        }
+        Folds { shares, weights: vec![1.0; rows.source.len()], fitted, repeats }
+    }
+
+    pub fn models(&self) -> usize {
+        self.shares.len()
+    }
+
+    pub fn share(&self, model: usize, place: u32) -> Share {
+        self.shares[model][place as usize]
+    }
+
+    /// Places of one share in a model, ascending.
+    pub fn places(&self, model: usize, share: Share) -> Vec<u32> {
+        let all = self.shares[model].iter().enumerate();
+        all.filter(|(_, own)| **own == share).map(|(place, _)| place as u32).collect()
+    }
+
+    /// [members, rows], f32: how much each row counts for each member; 0 where it does not train.
+    pub fn member_weights(&self, members: usize) -> Tensor {
+        let each = (members / self.models()).max(1);
+        let mut all: Vec<f32> = Vec::with_capacity(members * self.weights.len());
+        for member in 0..members {
+            let shares = self.shares[(member / each).min(self.models() - 1)].iter();
+            all.extend(shares.zip(&self.weights).map(|(share, weight)| match share {
+                Share::Train => *weight,
+                _ => 0.0,
+            }));
+        }
+        Tensor::from_slice(&all).view([members as i64, self.weights.len() as i64])
+    }
+
+    /// Places that any model trains on, ascending.
+    pub fn trained(&self) -> Vec<u32> {
+        let trains =
+            |place: &u32| (0..self.models()).any(|m| self.share(m, *place) == Share::Train);
+        (0..self.weights.len() as u32).filter(trains).collect()
+    }
+
+    /// Out-of-fold logits by place, from each model's logits of the places that it left out; NaN
+    /// where no model left the row out.
+    pub fn out_of_fold(&self, held: &[(usize, Vec<f64>)]) -> Vec<f64> {
+        let mut sums = vec![(0.0, 0u32); self.weights.len()];
+        for (model, logits) in held {
+            for (place, logit) in self.places(*model, Share::Held).iter().zip(logits) {
+                let sum = &mut sums[*place as usize];
+                sum.0 += logit;
+                sum.1 += 1;
+            }
+        }
+        sums.into_iter()
+            .map(|(sum, n)| if n == 0 { f64::NAN } else { sum / f64::from(n) })
+            .collect()
+    }
+}
