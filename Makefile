@@ -1,8 +1,8 @@
 # Each target is one script; `make help` lists them.
-.PHONY: help setup install demo psql demo-url demo-stop check test soak fuzz bench clean
+.PHONY: help setup install demo psql demo-url demo-stop check test soak fuzz bench bench-accuracy clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 setup: ## install what is missing: Debian packages, cargo-pgrx, libtorch, base models
 	@scripts/setup.sh
@@ -36,6 +36,9 @@ fuzz: ## search for hostile inputs: TARGET=options MINUTES=10 (fuzz/README.md li
 
 bench: setup install ## measure, and print the figures of benches/RESULTS.md
 	@benches/run
+
+bench-accuracy: setup install ## train beside LightGBM, XGBoost, CatBoost and others, and print the figures
+	@benches/run peers
 
 clean: ## remove build outputs (the cache of downloads stays)
 	@scripts/clean.sh

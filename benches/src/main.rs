@@ -1,20 +1,31 @@
-//! One section of the figures, as Markdown on standard output: `riskft-bench SECTION`.
+//! One section of the figures, as Markdown on standard output: `riskft-bench SECTION`; or
+//! `riskft-bench cells FOLDER [EXPERIMENT...]`, riskft's side of benches/accuracy.
 
 mod accuracy;
+mod cells;
 mod cost;
 mod scale;
 mod speed;
 mod training;
 
+use std::path::Path;
+
 fn main() {
-    let section = std::env::args().nth(1).unwrap_or_default();
-    let text = match section.as_str() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let section = arguments.first().map_or("", String::as_str);
+    let text = match section {
+        "cells" => {
+            let folder = arguments.get(1).map_or("", String::as_str);
+            return cells::run(Path::new(folder), arguments.get(2..).unwrap_or_default());
+        }
         "accuracy" => accuracy::measure(),
         "cost" => cost::measure(),
         "scale" => scale::measure(),
         "speed" => speed::measure(),
         other => {
-            eprintln!("riskft-bench: no section \"{other}\"; accuracy, cost, scale or speed");
+            eprintln!(
+                "riskft-bench: no section \"{other}\"; accuracy, cells, cost, scale or speed"
+            );
             std::process::exit(2);
         }
     };
