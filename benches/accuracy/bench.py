@@ -1,10 +1,11 @@
-"""The accuracy bench beside riskft: `bench.py parts|peers|summary FOLDER [EXPERIMENT...]`.
+"""The accuracy bench beside riskft: `bench.py STEP FOLDER [EXPERIMENT...]`.
 
+    check      compares the bench's own arithmetic with the core's golden numbers
     parts      writes which rows train and test in each cell, and the fetched tables as CSV
     peers      computes the cells of the peers that are not there yet
     summary    prints the figures of all cells as Markdown
 
-FOLDER holds parts/, tables/, cells/ and the fetched archives. benches/accuracy/run calls all three.
+FOLDER holds parts/, tables/, cells/ and the fetched archives. benches/accuracy/run calls all four.
 """
 
 import os
@@ -14,6 +15,7 @@ import time
 import numpy as np
 
 import cells
+import check
 import encoder
 import features
 import linear
@@ -75,12 +77,13 @@ def peers(folder, experiment):
 
 
 def text_peers(folder, experiment, cell, texts):
+    vectors = encoder.vectors(folder, texts)
     other = lambda: linear.one_hot(*cell.columns)
     rows = cell.train, cell.test, cell.labels, cell.pairs
     compute(folder, experiment, "words", cell,
             lambda: linear.words_peer(*rows, texts, other()))
     compute(folder, experiment, "frozen", cell,
-            lambda: linear.frozen_peer(*rows, encoder.vectors(folder, texts), other()))
+            lambda: linear.frozen_peer(*rows, vectors, other()))
     compute(folder, experiment, "words+frozen", cell, lambda: average(folder, experiment, cell))
 
 
@@ -106,11 +109,13 @@ def compute(folder, experiment, name, cell, scores):
 
 def main(step, folder, *names):
     steps = {"parts": write_parts, "peers": peers}
-    if step == "summary":
+    if step == "check":
+        check.check()
+    elif step == "summary":
         print(summary.text(folder), end="")
-        return
-    for experiment in tables.experiments(names):
-        steps[step](folder, experiment)
+    else:
+        for experiment in tables.experiments(names):
+            steps[step](folder, experiment)
 
 
 if __name__ == "__main__":

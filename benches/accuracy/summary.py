@@ -6,9 +6,9 @@ import cells
 import figures
 import tables
 
-TREES = ["lightgbm", "xgboost", "catboost"]
-TEXTS = ["words", "frozen", "words+frozen"]
-ORDER = ["logistic", *TREES, *TEXTS]
+ON_COLUMNS = ["logistic", "lightgbm", "xgboost", "catboost"]
+ON_TEXT = ["words", "frozen", "words+frozen"]
+ORDER = [*ON_COLUMNS, *ON_TEXT]
 OURS = "riskft"
 NAMES = {"logistic": "logistic regression", "lightgbm": "LightGBM", "xgboost": "XGBoost",
          "catboost": "CatBoost", "words": "TF-IDF + logistic", "frozen": "frozen MiniLM + logistic",
@@ -122,25 +122,14 @@ def row(scores, name):
             f"| {single:.4f} | {large:.3f} | {cpu} | {wall} |")
 
 
-def verdict(reached):
-    return "reached" if reached else "MISSED"
-
-
 def told(gain):
     mean, low, high = gain
     return f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
 
 
 def verdicts(scores):
-    """What the targets ask, as far as both sides have all their cells."""
-    judge = {"loans": loans, "loans_1000": few_loans, "loans_time": late_loans,
-             "complaints": complaints, "relief": complaints}.get(scores.name, second_tables)
-    found = peers_line(scores)
-    return found + (judge(scores) if OURS in scores.scores else [])
-
-
-def peers_line(scores):
-    best = scores.best(TREES if scores.experiment["table"] != "complaints" else ORDER)
+    """The best peer, what riskft's ways differ from it, and what the targets ask."""
+    best = scores.best(ORDER)
     if best is None:
         return []
     lines = [f"* Best single peer: {NAMES[best]}, {scores.auc(best):.4f}"]
@@ -148,59 +137,61 @@ def peers_line(scores):
         if name.startswith(OURS):
             lines.append(f"* {name} less {NAMES[best]}: AUC {told(scores.gain(name, best))}, "
                          f"log-loss {told(scores.gain(name, best, figures.loss_gain))}")
-    return lines
-
-
-def over_best(scores, least, among=TREES):
-    """Whether riskft's mean AUC is `least` above the best of them."""
-    best = scores.best(among)
-    if best is None:
-        return None, []
-    gain = scores.gain(OURS, best)
-    line = (f"* riskft over {NAMES[best]}: AUC {told(gain)} (target {least:+.3f}): "
-            f"**{verdict(gain[0] >= least)}**")
-    return best, [line]
-
-
-def loans(scores):
-    best, lines = over_best(scores, 0.002)
-    if best is None:
+    if OURS not in scores.scores:
         return lines
-    loss = scores.gain(OURS, best, figures.loss_gain)
+    judge = {"loans": loans, "loans_1000": few_loans, "complaints": complaints, "relief": tuning}
+    return lines + judge.get(scores.name, other)(scores, best)
+
+
+def target(what, found, least):
+    return f"* Target: {what}, {found:+.4f} (at least {least:+.3f}): **{verdict(found >= least)}**"
+
+
+def verdict(reached):
+    return "reached" if reached else "MISSED"
+
+
+def over(scores, peer, least):
+    gain = scores.gain(OURS, peer)[0]
+    return target(f"mean AUC over {NAMES[peer]}", gain, least)
+
+
+def loans(scores, best):
+    loss = scores.gain(OURS, best, figures.loss_gain)[0]
     error = scores.pooled(OURS, figures.calibration_error)
-    return lines + [
-        f"* Log-loss {told(loss)} (target: not worse): **{verdict(loss[0] <= 0)}**",
-        f"* ECE over all rows {error:.4f} (target below 0.01): **{verdict(error < 0.01)}**",
+    return [
+        over(scores, best, 0.002),
+        f"* Target: log-loss not worse, {loss:+.4f}: **{verdict(loss <= 0)}**",
+        f"* Target: ECE over all rows below 0.01, {error:.4f}: **{verdict(error < 0.01)}**",
     ]
 
 
-def few_loans(scores):
-    return over_best(scores, 0.005)[1]
+def few_loans(scores, best):
+    return [over(scores, best, 0.005)]
 
 
-def late_loans(scores):
-    return over_best(scores, 0.0)[1]
+def other(scores, best):
+    return [over(scores, best, 0.0)]
 
 
-def complaints(scores):
-    lines = over_best(scores, 0.005, ["words+frozen"])[1] if scores.name == "complaints" else []
-    tuned, frozen, full = "riskft-lora", "riskft-frozen", "riskft-full"
-    if tuned in scores.scores and frozen in scores.scores:
-        gain = scores.gain(tuned, frozen)
-        lines.append(f"* LoRA over frozen: AUC {told(gain)} (target +0.005, a stretch +0.010): "
-                     f"**{verdict(gain[0] >= 0.005)}**")
-    if tuned in scores.scores and full in scores.scores:
-        gain = scores.gain(tuned, full)
-        lines.append(f"* LoRA less full fine-tuning: AUC {told(gain)} (target above -0.004): "
-                     f"**{verdict(gain[0] >= -0.004)}**")
-    return lines + [memory(scores, name) for name in (frozen, tuned, full) if name in scores.scores]
+def complaints(scores, best):
+    lines = [over(scores, ON_TEXT[-1], 0.005)] if ON_TEXT[-1] in scores.scores else []
+    return lines + tuning(scores, best)
+
+
+def tuning(scores, _best):
+    """LoRA against the frozen and the fully tuned encoder, and what each takes."""
+    frozen, tuned, full = ways = ["riskft-frozen", "riskft-lora", "riskft-full"]
+    lines = [memory(scores, name) for name in ways if name in scores.scores]
+    for of, less, least in [(tuned, frozen, 0.005), (tuned, full, -0.004)]:
+        if of in scores.scores and less in scores.scores:
+            gain = scores.gain(of, less)
+            lines.append(f"* {of} less {less}: AUC {told(gain)}")
+            lines.append(target(f"{of} less {less}", gain[0], least))
+    return lines
 
 
 def memory(scores, name):
     peak = scores.cost(name, "peak_memory_bytes") / 2**30
-    return (f"* {name}: {scores.cost(name, 'cpu_seconds'):.0f} CPU s, "
-            f"{peak:.2f} GiB of memory a training")
-
-
-def second_tables(scores):
-    return over_best(scores, 0.0)[1]
+    return (f"* {name}: {scores.cost(name, 'cpu_seconds'):.0f} CPU s and {peak:.2f} GiB of memory "
+            "a training")

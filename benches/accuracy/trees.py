@@ -17,7 +17,8 @@ LIGHTGBM = {
     "many": [
         {"num_leaves": 31, "min_data_in_leaf": 50, "feature_fraction": 0.3, "cat_smooth": 50},
         {"num_leaves": 15, "min_data_in_leaf": 50, "feature_fraction": 0.3, "cat_smooth": 50},
-        {"num_leaves": 31, "min_data_in_leaf": 20, "feature_fraction": 0.3, "cat_smooth": 20},
+        {"num_leaves": 31, "min_data_in_leaf": 20, "feature_fraction": 0.4, "cat_smooth": 50,
+         "max_cat_threshold": 8, "extra_trees": True},
         {"num_leaves": 7, "min_data_in_leaf": 20, "feature_fraction": 0.5, "cat_smooth": 50},
     ],
     "few": [
@@ -102,10 +103,10 @@ def plain(columns):
 
 
 def fit_lightgbm(setting, x, y, stop, rounds):
-    parameters = setting | {
+    parameters = {
         "objective": "binary", "learning_rate": rate(len(x)), "num_threads": THREADS,
         "lambda_l2": 5, "bagging_fraction": 0.8, "bagging_freq": 1, "max_cat_threshold": 64,
-        "cat_l2": 10, "seed": tuning.SEED, "verbosity": -1,
+        "cat_l2": 10, "seed": tuning.SEED, "verbosity": -1, **setting,
     }
     data = lightgbm.Dataset(x, y)
     watched = [lightgbm.Dataset(*stop, reference=data)] if stop else None
