@@ -4,11 +4,10 @@ import numpy as np
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, normalize
 
 import tuning
 
-STRENGTHS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]
 # A level seen less often shares one column with the unseen ones.
 LEAST_ROWS = 10
 
@@ -32,7 +31,7 @@ def one_hot(train, test):
     return widen(numbers, levels), widen(other, other_levels)
 
 
-def fitted(views, labels, pairs, strengths=STRENGTHS):
+def fitted(views, labels, pairs, strengths):
     """Scores of the test rows by the best view and C; each view is (training rows, test rows)."""
 
     def model(setting, rows, y):
@@ -61,7 +60,7 @@ def beside(views, columns):
 def words_peer(train, test, labels, pairs, texts, columns):
     """TF-IDF of words and pairs of words, and of letters besides."""
     word = {"ngram_range": (1, 2), "min_df": 2, "sublinear_tf": True}
-    letter = {"analyzer": "char_wb", "ngram_range": (3, 5), "min_df": 3, "sublinear_tf": True}
+    letter = {"analyzer": "char", "ngram_range": (3, 5), "min_df": 3, "sublinear_tf": True}
 
     def view(**how):
         count = TfidfVectorizer(strip_accents="unicode", dtype=np.float64, **how)
@@ -74,11 +73,7 @@ def words_peer(train, test, labels, pairs, texts, columns):
 
 
 def frozen_peer(train, test, labels, pairs, vectors, columns):
-    """Mean vectors of the frozen encoder, each dimension scaled."""
-    views = {}
-    for name, rows in vectors.items():
-        scale = StandardScaler().fit(rows[train])
-        # Of the size of a TF-IDF row, so that one C fits both it and the columns beside it.
-        half = tuple(scale.transform(rows[part]) / np.sqrt(rows.shape[1]) for part in (train, test))
-        views[name] = tuple(sparse.csr_matrix(part) for part in half)
-    return fitted(beside(views, columns), labels, pairs, [0.1, 0.3, 1.0, 3.0, 10.0])
+    """Mean vectors of the frozen encoder, of unit length as sentence-transformers gives them."""
+    unit = {name: sparse.csr_matrix(normalize(rows)) for name, rows in vectors.items()}
+    views = {name: (rows[train], rows[test]) for name, rows in unit.items()}
+    return fitted(beside(views, columns), labels, pairs, [1.0, 3.0, 10.0, 30.0, 100.0])
