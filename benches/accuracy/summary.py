@@ -180,7 +180,7 @@ def complaints(scores, best):
 
 
 def tuning(scores, _best):
-    """LoRA against the frozen and the fully tuned encoder, and what each takes."""
+    """LoRA against the frozen and the fully tuned encoder, on the narrative alone, and what each takes."""
     frozen, tuned, full = ways = ["riskft-frozen", "riskft-lora", "riskft-full"]
     lines = [memory(scores, name) for name in ways if name in scores.scores]
     for of, less, least in [(tuned, frozen, 0.005), (tuned, full, -0.004)]:

@@ -26,11 +26,14 @@ struct Experiment {
     time_column: Option<String>,
 }
 
-/// A way to call riskft; `method` None is the extension's default.
+/// A way to call riskft.
 struct Contestant {
     name: &'static str,
+    /// None: the extension's default.
     method: Option<&'static str>,
     options: Value,
+    /// The one column that it sees; None: all that the experiment leaves.
+    only: Option<&'static str>,
 }
 
 /// One fold or draw, to be computed by one contestant.
@@ -55,14 +58,24 @@ pub fn run(folder: &Path, names: &[String]) {
 }
 
 fn contestants(experiment: &Experiment) -> Vec<Contestant> {
-    let of = |name, method, options| Contestant { name, method, options };
-    let mut all = vec![of("riskft", None, json!({})), of("riskft-none", Some("none"), json!({}))];
+    let whole = |name, method, options| Contestant { name, method, options, only: None };
+    let mut all =
+        vec![whole("riskft", None, json!({})), whole("riskft-none", Some("none"), json!({}))];
+    if experiment.time_column.is_some() {
+        all.push(whole("riskft-recent", None, json!({ "calibrate": "recent" })));
+    }
     if experiment.table == "complaints" {
-        let always = json!({ "keep_text": "always" });
-        let frozen = json!({ "keep_text": "always", "epochs": 0 });
-        all.push(of("riskft-frozen", Some("lora"), frozen));
-        all.push(of("riskft-lora", Some("lora"), always.clone()));
-        all.push(of("riskft-full", Some("full"), always));
+        // The encoder alone, as in the papers that compare LoRA with full fine-tuning.
+        let encoder = |name, method, epochs: Option<i32>| {
+            let mut options = json!({ "keep_text": "always", "trees": { "rounds": 0 } });
+            if let Some(epochs) = epochs {
+                options["epochs"] = json!(epochs);
+            }
+            Contestant { name, method: Some(method), options, only: Some("narrative") }
+        };
+        all.push(encoder("riskft-frozen", "lora", Some(0)));
+        all.push(encoder("riskft-lora", "lora", None));
+        all.push(encoder("riskft-full", "full", None));
     }
     all
 }
@@ -164,8 +177,8 @@ impl Cell<'_> {
             "DROP TABLE IF EXISTS train; CREATE TABLE train AS SELECT t.* FROM {}; ANALYZE train",
             rows("train")
         ));
+        let call = self.call(session);
         let begun = Instant::now();
-        let call = self.call();
         let trained = session.query_one(&call, &[]).unwrap_or_else(|e| panic!("{call}: {e:?}"));
         let training = begun.elapsed().as_secs_f64();
         let sql = format!("SELECT t.{key}::text, risk_score('m', t) FROM {}", rows("test"));
@@ -185,8 +198,15 @@ impl Cell<'_> {
         text
     }
 
-    fn call(&self) -> String {
+    fn call(&self, session: &mut Session) -> String {
         let Experiment { target, exclude, time_column, .. } = self.experiment;
+        let exclude = match self.contestant.only {
+            Some(only) => session.values(&format!(
+                "SELECT column_name::text FROM information_schema.columns
+                 WHERE table_name = 'train' AND column_name NOT IN ('{only}', '{target}')"
+            )),
+            None => exclude.clone(),
+        };
         let mut options = Map::from_iter([("deploy".to_owned(), json!("always"))]);
         if let Some(split) = SPLIT {
             options.insert("split".to_owned(), json!(split));
