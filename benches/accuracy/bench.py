@@ -57,9 +57,7 @@ class Cell:
         cut = lambda at: tuple(frame.iloc[at].reset_index(drop=True) for frame in columns)
         self.columns = cut(self.train), cut(self.test)
         self.labels = tables.truth(rows, experiment["target"])[self.train]
-        order = experiment["time_column"]
-        order = None if order is None else rows[order].to_numpy().astype(str)[self.train]
-        self.pairs = tuning.inner(self.labels, order)
+        self.pairs = tuning.inner(self.labels)
 
 
 def peers(folder, experiment):
