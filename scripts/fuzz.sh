@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Searches for inputs that a parser of the core does not survive: libFuzzer, on stable Rust.
 #   TARGET   artifact | encoder | bundle | base | vocabulary | tokenizer | options | protocol | dataset |
-#            trees
+#            trees | grams
 #   MINUTES  how long (10)
 # What makes the target fail lies in $CARGO_TARGET_DIR/fuzzing/found/TARGET-faults; fuzz/corpus/TARGET
 # gets the smallest of the inputs that reach what those kept do not, 110 kB at most in all.

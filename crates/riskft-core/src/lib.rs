@@ -15,6 +15,7 @@
 //! | [`encoder`] | the int8 text encoder |
 //! | [`network`] | the float network as trained, the int8 network as scored |
 //! | [`quantize`] | float -> int8, per output channel |
+//! | [`grams`] | texts as counted n-grams, scored by a linear term |
 //! | [`trees`] | boosted trees, read from LightGBM's text and scored from flat arrays |
 //! | [`artifact`] | the model file: safetensors with a JSON specification |
 //! | [`bundle`] | a version as one string of bytes, on its way to another database |
@@ -32,6 +33,7 @@ pub mod dataset;
 pub mod encode;
 pub mod encoder;
 pub mod gemm;
+pub mod grams;
 pub mod math;
 pub mod metrics;
 pub mod model;

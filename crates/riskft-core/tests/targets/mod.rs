@@ -8,6 +8,7 @@
 pub mod bundles;
 mod bytes;
 pub mod dwarf;
+pub mod grams;
 pub mod memory;
 mod models;
 mod settings;
@@ -54,6 +55,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "options", form: Form::One, run: settings::options, seeds: settings::seeds },
     Target { name: "protocol", form: Form::Frames, run: tables::protocol, seeds: tables::jobs },
     Target { name: "dataset", form: Form::One, run: tables::dataset, seeds: tables::tables },
+    Target { name: "grams", form: Form::Pair, run: grams::scored, seeds: grams::files },
     Target { name: "trees", form: Form::One, run: trees::lightgbm, seeds: trees::texts },
 ];
 
