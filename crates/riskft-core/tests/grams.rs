@@ -125,7 +125,7 @@ fn terms_equal_the_reference_and_those_of_the_file() {
             assert!((term - reference(&table, &known, text)).abs() < 1e-12, "{text}");
             assert_eq!(term.to_bits(), grams.term(0, text, &mut reader).to_bits());
         }
-        let score = grams.score(["", TEXTS[0]], &mut reader);
+        let score = grams.score([(7, ""), (1, TEXTS[0])], &mut reader);
         assert_eq!(score, -0.25 + 0.0 + grams.term(1, TEXTS[0], &mut reader));
         assert_eq!(grams.score([], &mut reader), -0.25);
     }

@@ -116,7 +116,7 @@ fn largest_values_give_a_number() {
     ]);
     let file = artifact::write(BlobKind::Version, "{}", &tensors);
     let mut reader = Reader::default();
-    assert!(stored.of(&file).score([&*text, &*text], &mut reader).is_finite());
+    assert!(stored.of(&file).score([(0, &*text), (1, &*text)], &mut reader).is_finite());
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub mod forest;
 pub mod frozen;
 pub mod full;
 pub mod gate;
+pub mod grams;
 pub mod head;
 pub mod incumbent;
 pub mod job;

@@ -13,10 +13,14 @@ pub struct Grams<'a> {
 }
 
 impl Grams<'_> {
-    /// The logit of a row by the texts of its columns, in the columns' order; an empty text stands
-    /// for a missing one. Never NaN or infinite.
-    pub fn score<'t>(&self, texts: impl IntoIterator<Item = &'t str>, reader: &mut Reader) -> f64 {
-        let terms = (0..).zip(texts).map(|(column, text)| self.term(column, text, reader));
+    /// The logit of a row by the texts of its columns, each with its column's number; an empty text
+    /// stands for a missing one. Never NaN or infinite.
+    pub fn score<'t>(
+        &self,
+        texts: impl IntoIterator<Item = (u32, &'t str)>,
+        reader: &mut Reader,
+    ) -> f64 {
+        let terms = texts.into_iter().map(|(column, text)| self.term(column, text, reader));
         terms.fold(self.bias(), |sum, term| sum + term)
     }
 
@@ -25,7 +29,8 @@ impl Grams<'_> {
         f64::from(self.bias)
     }
 
-    /// What a column's text adds to the logit; 0 if none of its n-grams is known.
+    /// What a column's text adds to the logit; 0 if none of its n-grams is known. `column` is the
+    /// number that the trainer knew the column by.
     ///
     /// Each kind's sum runs over ascending buckets in f64, each operation rounded by itself, with
     /// core's own logarithm: the bits depend on the text and the table alone.

@@ -25,12 +25,15 @@ pub fn scored(input: &[u8]) {
     let bytes = (**file.storage()).as_ref();
     let mut reader = Reader::default();
     for texts in [[&*text, ""], ["late fee", &*text], ["é\u{301}中 \u{0}", "aaaa aaaa"]] {
-        let score = stored.of(bytes).score(texts, &mut reader);
+        let score = stored.of(bytes).score((0..).zip(texts), &mut reader);
         assert!(score.is_finite(), "{score}");
-        assert_eq!(score.to_bits(), stored.of(bytes).score(texts, &mut reader).to_bits());
+        assert_eq!(
+            score.to_bits(),
+            stored.of(bytes).score((0..).zip(texts), &mut reader).to_bits()
+        );
     }
     // The file may be cut after it was opened.
-    stored.of(&bytes[..bytes.len() / 2]).score([&*text], &mut reader);
+    stored.of(&bytes[..bytes.len() / 2]).score([(0, &*text)], &mut reader);
 }
 
 pub fn table() -> Table {

@@ -1,0 +1,16 @@
+//! Logistic regression on the n-grams of texts: [`matrix`] counts them, [`logistic`] fits one set of
+//! weights, [`cross_fit`] chooses the penalty and [`choose`] the columns, both on rows that a fit has
+//! not seen.
+//!
+//! Core's `grams` tells how a text becomes buckets. Which buckets are known, and their inverse
+//! document frequencies, are decided once, on all training rows: labels have no part in it, and all
+//! folds then give their weights to the same buckets. So the mean of the folds' logits is the logit
+//! of the mean of their weights, exactly, and one table is stored for them all.
+
+mod cross;
+mod logistic;
+mod matrix;
+
+pub use cross::{choose, cross_fit, CrossFit, GRID};
+pub use logistic::{fit, Linear, Sample};
+pub use matrix::{view_for, Matrix, Texts};
