@@ -141,7 +141,74 @@ CREATE VIEW riskft.metrics WITH (security_barrier) AS
 SELECT m.name AS model, t.version, t.part, t.metric, t.value, t.ci_low, t.ci_high
 FROM riskft.metric t JOIN riskft.model m USING (model_id)
 WHERE m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
-COMMENT ON VIEW riskft.metrics IS 'Figures of each version on its train, validation, calibration and test rows';
+COMMENT ON VIEW riskft.metrics IS
+    'Figures of each version on its train rows (in sample), validation rows (out of fold), calibration rows (only with a time column and options.calibrate = ''recent'') and test rows';
+COMMENT ON COLUMN riskft.metrics.part IS
+    'train: scored by the version, which learnt from them; validation: each row by the models of the folds that did not see it; test: nothing was fitted on them';
+
+CREATE VIEW riskft.branches WITH (security_barrier) AS
+SELECT m.name AS model, b.version, b.ordinal, b.branch, b.weight, b.auc, b.auc_without, b.gain,
+       b.gain_se, b.test_auc, b.test_log_loss, b.seconds, b.why
+FROM riskft.branch b JOIN riskft.model m USING (model_id)
+WHERE m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
+COMMENT ON VIEW riskft.branches IS
+    'What each version of your models is blended of, with the baseline beside it: weights, figures alone and without, and why';
+COMMENT ON COLUMN riskft.branches.model IS 'Name of the model';
+COMMENT ON COLUMN riskft.branches.version IS 'Number of the version';
+COMMENT ON COLUMN riskft.branches.ordinal IS 'Place in the order of the view, from 1';
+COMMENT ON COLUMN riskft.branches.branch IS
+    'network, trees, text (the encoder), words (counted n-grams), or baseline, which is in no version';
+COMMENT ON COLUMN riskft.branches.weight IS
+    'Factor of its logit in the version''s; 0 for what is not in the version';
+COMMENT ON COLUMN riskft.branches.auc IS
+    'Out-of-fold AUC of the branch alone; text and words are fitted on top of the others, and alone rank by what those leave';
+COMMENT ON COLUMN riskft.branches.auc_without IS 'Out-of-fold AUC of the version without the branch';
+COMMENT ON COLUMN riskft.branches.gain IS
+    'Out-of-fold AUC of the version minus auc_without: what the branch adds';
+COMMENT ON COLUMN riskft.branches.gain_se IS
+    'Paired standard error of the gain; a gain below it may be chance';
+COMMENT ON COLUMN riskft.branches.test_auc IS 'AUC of the branch alone on the test rows';
+COMMENT ON COLUMN riskft.branches.test_log_loss IS
+    'Log-loss of the branch on the test rows, calibrated alone';
+COMMENT ON COLUMN riskft.branches.seconds IS 'Wall seconds of its training';
+COMMENT ON COLUMN riskft.branches.why IS 'What it is, and why it is in the version or not';
+
+CREATE VIEW riskft.metrics_by_period WITH (security_barrier) AS
+SELECT m.name AS model, p.version, p.part, p.period, p.begins, p.rows, p.auc, p.mean_score,
+       p.mean_outcome, p.mean_score / nullif(p.mean_outcome, 0::float8) AS ratio
+FROM riskft.period_metric p JOIN riskft.model m USING (model_id)
+WHERE m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
+COMMENT ON VIEW riskft.metrics_by_period IS
+    'Figures of each version by period of its time column; empty for versions trained without one';
+COMMENT ON COLUMN riskft.metrics_by_period.model IS 'Name of the model';
+COMMENT ON COLUMN riskft.metrics_by_period.version IS 'Number of the version';
+COMMENT ON COLUMN riskft.metrics_by_period.part IS 'validation (out of fold) or test';
+COMMENT ON COLUMN riskft.metrics_by_period.period IS
+    'A year, a quarter or a month: 2006, 2006-Q1 or 2006-01';
+COMMENT ON COLUMN riskft.metrics_by_period.begins IS 'First day of the period';
+COMMENT ON COLUMN riskft.metrics_by_period.rows IS 'Rows of the part whose time lies in the period';
+COMMENT ON COLUMN riskft.metrics_by_period.auc IS 'NULL where the rows have one class';
+COMMENT ON COLUMN riskft.metrics_by_period.mean_score IS 'Mean calibrated score';
+COMMENT ON COLUMN riskft.metrics_by_period.mean_outcome IS 'Share of positive rows';
+COMMENT ON COLUMN riskft.metrics_by_period.ratio IS
+    'mean_score over mean_outcome: below 1 the version predicts too little risk; NULL without positive rows';
+
+CREATE VIEW riskft.trials WITH (security_barrier) AS
+SELECT m.name AS model, t.version, t.trial, t.rungs, t.options, t.auc, t.log_loss, t.seconds,
+       t.state
+FROM riskft.trial t JOIN riskft.model m USING (model_id)
+WHERE m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
+COMMENT ON VIEW riskft.trials IS
+    'Settings that the search for each version tried; empty for versions trained without options.search';
+COMMENT ON COLUMN riskft.trials.model IS 'Name of the model';
+COMMENT ON COLUMN riskft.trials.version IS 'Number of the version that came out of the search';
+COMMENT ON COLUMN riskft.trials.trial IS 'Number in the order in which they began, from 1';
+COMMENT ON COLUMN riskft.trials.rungs IS 'Rounds of halving that it took part in';
+COMMENT ON COLUMN riskft.trials.options IS 'What it changed of the run''s options';
+COMMENT ON COLUMN riskft.trials.auc IS 'Out-of-fold AUC at its last rung';
+COMMENT ON COLUMN riskft.trials.log_loss IS 'Out-of-fold log-loss at its last rung';
+COMMENT ON COLUMN riskft.trials.seconds IS 'Wall seconds over all its rungs';
+COMMENT ON COLUMN riskft.trials.state IS 'best (the version has its options), kept or dropped';
 
 CREATE VIEW riskft.gates WITH (security_barrier) AS
 SELECT m.name AS model, v.version,
@@ -197,4 +264,5 @@ COMMENT ON VIEW riskft.privileges IS
 
 GRANT USAGE ON SCHEMA riskft TO PUBLIC;
 GRANT SELECT ON riskft.models, riskft.versions, riskft.runs, riskft.progress, riskft.phases, riskft.features,
-    riskft.metrics, riskft.gates, riskft.costs, riskft.deployments, riskft.privileges TO PUBLIC;
+    riskft.metrics, riskft.branches, riskft.metrics_by_period, riskft.trials, riskft.gates,
+    riskft.costs, riskft.deployments, riskft.privileges TO PUBLIC;

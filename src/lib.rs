@@ -20,6 +20,7 @@
 //! | `queue`, `worker` | runs that do not wait, riskft_cancel, riskft_wait; their workers |
 //! | `base`, `import` | base models: where they lie; riskft_import_base |
 //! | `publish` | verify, store, switch: one transaction |
+//! | `figures` | what a version reached and saw: its rows, written and read |
 //! | `model_cache` | stored model files -> memory maps, shared by all backends |
 //! | `score` | risk_score, risk_score_json |
 //! | `evaluate` | riskft_evaluate |
@@ -34,6 +35,7 @@ mod datum;
 mod error;
 mod evaluate;
 mod feed;
+mod figures;
 mod import;
 mod json;
 mod lifecycle;

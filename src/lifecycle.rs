@@ -11,7 +11,17 @@ use crate::spi::{self, Param};
 
 /// Tables whose rows belong to a model. The model goes first: that waits for whoever holds it to
 /// add a row to the others.
-const OF_A_MODEL: [&str; 6] = ["model", "version", "metric", "feature", "deployment", "privilege"];
+const OF_A_MODEL: [&str; 9] = [
+    "model",
+    "version",
+    "metric",
+    "feature",
+    "branch",
+    "period_metric",
+    "trial",
+    "deployment",
+    "privilege",
+];
 
 /// Owner of a model, which exists.
 pub fn owner_of(model: &str) -> Result<String> {

@@ -9,6 +9,7 @@ use riskft_core::protocol::{BlobHeader, BlobKind, JobHeader, TrainingResult};
 use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::catalog::{self, Hold, Privilege};
+use crate::figures;
 use crate::spi::{self, Param};
 
 /// Bytes of one row of riskft.blob_chunk.
@@ -93,8 +94,7 @@ pub fn store<B: AsRef<[u8]>>(
         store_blob(header, bytes.as_ref())?;
     }
     store_version(&model, run, result)?;
-    store_metrics(&model, result)?;
-    store_features(&model, result)?;
+    figures::store(model.id, model.version, result)?;
     Ok((Published { version: model.version, run }, model.owner))
 }
 
@@ -165,48 +165,6 @@ fn store_version(model: &ModelRow, run: i64, result: &TrainingResult) -> Result<
             Param::Text(&spi::json(&result.gate)?),
         ],
     )
-}
-
-fn store_metrics(model: &ModelRow, result: &TrainingResult) -> Result<()> {
-    for part in &result.metrics {
-        spi::execute(
-            "INSERT INTO riskft.metric (model_id, version, part, metric, value, ci_low, ci_high)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            &[
-                Param::Int8(model.id),
-                Param::Int4(model.version),
-                Param::Text(&part.part),
-                Param::Text(&part.metric.metric),
-                Param::OptionalFloat8(part.metric.value),
-                Param::OptionalFloat8(part.metric.ci_low),
-                Param::OptionalFloat8(part.metric.ci_high),
-            ],
-        )?;
-    }
-    Ok(())
-}
-
-fn store_features(model: &ModelRow, result: &TrainingResult) -> Result<()> {
-    for (ordinal, feature) in result.features.iter().enumerate() {
-        let role = serde_json::to_value(feature.role).unwrap_or_default();
-        spi::execute(
-            "INSERT INTO riskft.feature (model_id, version, ordinal, column_name, role, why,
-                     missing_share, distinct_values, alone_auc)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            &[
-                Param::Int8(model.id),
-                Param::Int4(model.version),
-                Param::Int4(ordinal as i32 + 1),
-                Param::Text(&feature.column_name),
-                Param::Text(role.as_str().unwrap_or("ignored")),
-                Param::Text(&feature.why),
-                Param::Float8(feature.missing_share),
-                Param::Int8(feature.distinct_values as i64),
-                Param::OptionalFloat8(feature.alone_auc),
-            ],
-        )?;
-    }
-    Ok(())
 }
 
 fn decide_deployment(

@@ -5,22 +5,19 @@
 
 use pgrx::{pg_extern, pg_sys};
 use riskft_core::bundle::{Bundle, Manifest};
-use riskft_core::metrics::Metric;
-use riskft_core::options::{Method, Role};
-use riskft_core::protocol::{
-    BlobHeader, BlobKind, FeatureReport, Ledger, PartMetric, TrainingResult,
-};
+use riskft_core::options::Method;
+use riskft_core::protocol::{BlobHeader, BlobKind, Ledger, TrainingResult};
 use riskft_core::refusal::{code, Refusal, Result};
-use serde_json::Value;
 
 use crate::catalog::{self, ModelName, StoredFile, VersionFiles};
 use crate::error::{self, or_raise};
+use crate::figures::{self, stored};
 use crate::lifecycle::{given, owner_of};
 use crate::model_cache;
 use crate::publish;
 use crate::run;
 use crate::settings;
-use crate::spi::{self, Param, Row};
+use crate::spi::{self, Param};
 
 /// Most bytes that a bytea can hold: the server's largest allocation without the length word.
 const MAX_BYTES: u64 = 0x3fff_ffff - 4;
@@ -101,85 +98,26 @@ fn describe(model: &str, files: &VersionFiles) -> Result<Manifest> {
                 gate: stored("gate", &text(10))?,
                 metrics: Vec::new(),
                 features: Vec::new(),
+                branches: Vec::new(),
+                periods: Vec::new(),
+                trials: Vec::new(),
                 files: of_kinds(files).map(|(kind, file)| header(kind, file)).collect(),
             })
         },
     )?;
     let mut manifest =
         rows.into_iter().next().unwrap_or_else(|| Err(catalog::unknown_model(model)))?;
-    manifest.metrics = metrics(model, files.version)?;
-    manifest.features = features(model, files.version)?;
+    let figures = figures::read(model, files.version)?;
+    manifest.metrics = figures.metrics;
+    manifest.features = figures.features;
+    manifest.branches = figures.branches;
+    manifest.periods = figures.periods;
+    manifest.trials = figures.trials;
     Ok(manifest)
 }
 
 fn header(kind: BlobKind, file: &StoredFile) -> BlobHeader {
     BlobHeader { kind, digest: file.digest.clone(), length: file.length }
-}
-
-fn metrics(model: &str, version: i32) -> Result<Vec<PartMetric>> {
-    facts(
-        "SELECT t.part, t.metric, t.value, t.ci_low, t.ci_high
-         FROM riskft.metric t JOIN riskft.model m USING (model_id)
-         WHERE m.name = $1 AND t.version = $2
-         ORDER BY t.part COLLATE \"C\", t.metric COLLATE \"C\"",
-        model,
-        version,
-        |row| {
-            Ok(PartMetric {
-                part: row.get(1).unwrap_or_default(),
-                metric: Metric {
-                    metric: row.get(2).unwrap_or_default(),
-                    value: row.get(3),
-                    ci_low: row.get(4),
-                    ci_high: row.get(5),
-                },
-            })
-        },
-    )
-}
-
-fn features(model: &str, version: i32) -> Result<Vec<FeatureReport>> {
-    facts(
-        "SELECT f.column_name, f.role, f.why, f.missing_share, f.distinct_values, f.alone_auc
-         FROM riskft.feature f JOIN riskft.model m USING (model_id)
-         WHERE m.name = $1 AND f.version = $2 ORDER BY f.ordinal",
-        model,
-        version,
-        |row| {
-            Ok(FeatureReport {
-                column_name: row.get(1).unwrap_or_default(),
-                role: role(row.get(2).unwrap_or_default())?,
-                why: row.get(3).unwrap_or_default(),
-                missing_share: row.get(4).unwrap_or_default(),
-                distinct_values: row.get::<i64>(5).unwrap_or_default().try_into().unwrap_or(0),
-                alone_auc: row.get(6),
-            })
-        },
-    )
-}
-
-fn facts<T>(
-    sql: &str,
-    model: &str,
-    version: i32,
-    map: impl FnMut(&Row) -> Result<T>,
-) -> Result<Vec<T>> {
-    let rows = spi::query(sql, &[Param::Text(model), Param::Int4(version)], true, map)?;
-    rows.into_iter().collect()
-}
-
-fn role(name: String) -> Result<Role> {
-    serde_json::from_value(Value::String(name)).map_err(|e| unreadable("riskft.feature", &e))
-}
-
-fn stored<T: serde::de::DeserializeOwned>(what: &str, json: &str) -> Result<T> {
-    serde_json::from_str(json).map_err(|e| unreadable(what, &e))
-}
-
-fn unreadable(what: &str, error: &serde_json::Error) -> Refusal {
-    Refusal::new(code::DATA_CORRUPTED, "stored version cannot be read")
-        .detail(format!("In its {what}: {error}."))
-        .hint("Restore schema riskft from a backup.")
 }
 
 /// Verifies all of it, then stores it; the new version's number, and what became of it in words.
@@ -224,6 +162,9 @@ fn result(manifest: &Manifest) -> TrainingResult {
         threshold: manifest.threshold,
         features: manifest.features.clone(),
         metrics: manifest.metrics.clone(),
+        branches: manifest.branches.clone(),
+        periods: manifest.periods.clone(),
+        trials: manifest.trials.clone(),
         gate: manifest.gate.clone(),
         ledger: Ledger::default(),
         incumbent: None,

@@ -9,7 +9,8 @@
 CALL riskft_train('loan_risk', 'loans', 'defaulted', exclude => '{loan_id,disbursed}');
 
 \echo
-\echo '--- figures of each part of the rows (the test rows decide; nothing was fitted on them)'
+\echo '--- figures of each part of the rows: train in sample, validation out of fold'
+\echo '--- (the test rows decide; nothing was fitted on them)'
 SELECT part,
        (max(value) FILTER (WHERE metric = 'rows'))::bigint AS rows,
        round((max(value) FILTER (WHERE metric = 'base_rate'))::numeric, 4) AS "default rate",
@@ -24,6 +25,12 @@ FROM riskft.metrics
 WHERE model = 'loan_risk'
 GROUP BY part
 ORDER BY array_position(ARRAY['train', 'validation', 'calibration', 'test'], part);
+
+\echo '--- what the version is blended of, and the baseline beside it (AUC alone, and of the rest without it)'
+SELECT branch, round(weight::numeric, 3) AS weight, round(auc::numeric, 4) AS auc,
+       round(auc_without::numeric, 4) AS "auc without", round(test_auc::numeric, 4) AS "test auc",
+       CASE WHEN length(why) > 60 THEN left(why, 57) || '...' ELSE why END AS why
+FROM riskft.branches WHERE model = 'loan_risk' ORDER BY version, ordinal;
 
 \echo '--- int8 against the float model, on the test rows'
 SELECT rows, round(auc_loss::numeric, 5) AS "auc loss", round(change_q999::numeric, 4) AS "change, 99.9%",

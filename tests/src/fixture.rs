@@ -62,6 +62,28 @@ pub fn small_model() -> (Database<'static>, Session) {
     (database, analyst)
 }
 
+/// Gives each version in the database the figures that not every training has: a second branch, and
+/// periods and trials, the periods on both sides of 1970-01-01.
+pub fn more_figures(database: &Database) {
+    database.superuser().run(
+        "INSERT INTO riskft.branch
+             SELECT model_id, version, 99, 'words', 0.1::float8 + 0.2, 0.7, NULL, 1 / 3::float8, 0.01,
+                 NULL, 0.5, 0.25, 'ngrams, éß' FROM riskft.version
+             ON CONFLICT DO NOTHING;
+         INSERT INTO riskft.period_metric
+             SELECT v.model_id, v.version, part, begins, to_char(begins, 'YYYY-\"Q\"Q'), 50,
+                 CASE part WHEN 'test' THEN 2 / 3::float8 END, 0.1::float8 + 0.2, 1 / 7::float8
+             FROM riskft.version v, unnest(ARRAY['validation', 'test']) part,
+                 generate_series(timestamp '1969-07-01', '1970-04-01', '3 months') begins
+             ON CONFLICT DO NOTHING;
+         INSERT INTO riskft.trial
+             SELECT v.model_id, v.version, trial, 2, '{\"trees\": {\"leaves\": 15}, \"alpha\": 0.1}',
+                 0.7, NULL, 1 / 3::float8, 'dropped'
+             FROM riskft.version v, generate_series(1, 3) trial
+             ON CONFLICT DO NOTHING",
+    );
+}
+
 /// Table `notes` of the analyst, whose column `note` is text, and the analyst's model `t` on it,
 /// trained on a tiny random encoder that a superuser imports as base model of the returned name.
 pub fn small_text_model(database: &Database) -> String {

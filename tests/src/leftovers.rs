@@ -34,6 +34,9 @@ const QUESTIONS: [(&str, &str); 9] = [
         "figures without a version",
         "SELECT count(*) FROM (SELECT model_id, version FROM riskft.metric
              UNION SELECT model_id, version FROM riskft.feature
+             UNION SELECT model_id, version FROM riskft.branch
+             UNION SELECT model_id, version FROM riskft.period_metric
+             UNION SELECT model_id, version FROM riskft.trial
              UNION SELECT model_id, version FROM riskft.deployment) f
          WHERE (model_id, version) NOT IN (SELECT model_id, version FROM riskft.version)",
     ),

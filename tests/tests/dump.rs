@@ -20,6 +20,9 @@ const TABLES: &[&str] = &[
     "run",
     "metric",
     "feature",
+    "branch",
+    "period_metric",
+    "trial",
     "blob",
     "blob_chunk",
     "deployment",
@@ -40,6 +43,7 @@ fn origin(cluster: &Cluster) -> (Database<'_>, String) {
     let mut analyst = database.analyst();
     analyst.run(&small_training("m", "loans", ""));
     analyst.run(&small_training("m", "loans", "\"seed\": 9, \"deploy\": \"always\", "));
+    fixture::more_figures(&database);
     database.superuser().run("CREATE ROLE reader LOGIN");
     analyst
         .run("SELECT riskft_grant('m', 'reader', 'score'); GRANT SELECT ON loans, notes TO reader");

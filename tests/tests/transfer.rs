@@ -37,6 +37,9 @@ fn described(session: &mut Session) -> Vec<String> {
         "SELECT to_jsonb(v) - '{run,created_at}'::text[] FROM riskft.versions v WHERE version = 1",
         "SELECT to_jsonb(t) FROM riskft.metrics t WHERE version = 1",
         "SELECT to_jsonb(f) FROM riskft.features f WHERE version = 1",
+        "SELECT to_jsonb(b) FROM riskft.branches b WHERE version = 1",
+        "SELECT to_jsonb(p) FROM riskft.metrics_by_period p WHERE version = 1",
+        "SELECT to_jsonb(t) FROM riskft.trials t WHERE version = 1",
         "SELECT to_jsonb(g) FROM riskft.gates g WHERE version = 1",
         "SELECT jsonb_build_array(relation, target, method, base, options, state)
          FROM riskft.runs WHERE model = 'm'",
@@ -50,7 +53,12 @@ fn described(session: &mut Session) -> Vec<String> {
 
 #[test]
 fn a_version_moves_to_another_database_and_another_cluster() {
-    let (_database, mut analyst) = small_model();
+    let (database, mut analyst) = small_model();
+    fixture::more_figures(&database);
+    for view in ["branches", "metrics_by_period", "trials"] {
+        let rows: i64 = analyst.value(&format!("SELECT count(*) FROM riskft.{view}"));
+        assert!(rows > 0, "riskft.{view} is empty");
+    }
     let (scores, told) = (bits(&mut analyst, SCORES), described(&mut analyst));
     let bytes = export(&mut analyst, "m");
     assert_eq!(export(&mut analyst, "m@1"), bytes, "the same version gives the same bytes");

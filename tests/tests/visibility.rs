@@ -2,12 +2,21 @@
 
 use std::time::Instant;
 
-use riskft_tests::fixture::{small_model, small_training};
+use riskft_tests::fixture::{more_figures, small_model, small_training};
 use riskft_tests::{fails, Session};
 
 const SCORE: &str = "SELECT risk_score('m', l) FROM loans l WHERE loan_id = 7";
-const VIEWS_OF_MODELS: &[&str] =
-    &["models", "versions", "features", "metrics", "gates", "deployments"];
+const VIEWS_OF_MODELS: &[&str] = &[
+    "models",
+    "versions",
+    "features",
+    "metrics",
+    "branches",
+    "metrics_by_period",
+    "trials",
+    "gates",
+    "deployments",
+];
 const VIEWS_OF_RUNS: &[&str] = &["runs", "phases", "costs"];
 
 fn count(session: &mut Session, view: &str) -> i64 {
@@ -17,6 +26,7 @@ fn count(session: &mut Session, view: &str) -> i64 {
 #[test]
 fn views_show_what_is_owned_or_granted() {
     let (database, mut analyst) = small_model();
+    more_figures(&database);
     let role = database.role("low");
     let mut low = database.user(&role);
     for view in VIEWS_OF_MODELS.iter().chain(VIEWS_OF_RUNS).chain(&["privileges", "progress"]) {
@@ -62,7 +72,20 @@ fn the_catalogue_is_closed_to_plain_roles() {
          AND relkind IN ('r', 'v') AND NOT has_table_privilege('analyst', oid, 'SELECT')
          ORDER BY 1",
     );
-    for name in ["blob", "blob_chunk", "deployment", "model", "privilege", "run", "version"] {
+    for name in [
+        "blob",
+        "blob_chunk",
+        "branch",
+        "deployment",
+        "feature",
+        "metric",
+        "model",
+        "period_metric",
+        "privilege",
+        "run",
+        "trial",
+        "version",
+    ] {
         assert!(hidden.iter().any(|h| h == name), "{name} can be read by any role");
     }
     let tables: Vec<String> = superuser.values(
@@ -113,6 +136,7 @@ fn settings_of_the_superuser_cannot_be_set_early() {
 #[test]
 fn views_stay_quick_with_many_models() {
     let (database, _analyst) = small_model();
+    more_figures(&database);
     let role = database.role("low");
     let mut superuser = database.superuser();
     superuser.run(&format!(
@@ -133,9 +157,22 @@ fn views_stay_quick_with_many_models() {
              SELECT m.model_id, f.version, f.ordinal, f.column_name, f.role, f.why, f.missing_share,
                  f.distinct_values, f.alone_auc
              FROM riskft.feature f, riskft.model m WHERE m.name <> 'm';
+         INSERT INTO riskft.branch
+             SELECT m.model_id, b.version, b.ordinal, b.branch, b.weight, b.auc, b.auc_without, b.gain,
+                 b.gain_se, b.test_auc, b.test_log_loss, b.seconds, b.why
+             FROM riskft.branch b, riskft.model m WHERE m.name <> 'm';
+         INSERT INTO riskft.period_metric
+             SELECT m.model_id, p.version, p.part, p.begins, p.period, p.rows, p.auc, p.mean_score,
+                 p.mean_outcome
+             FROM riskft.period_metric p, riskft.model m WHERE m.name <> 'm';
+         INSERT INTO riskft.trial
+             SELECT m.model_id, t.version, t.trial, t.rungs, t.options, t.auc, t.log_loss, t.seconds,
+                 t.state
+             FROM riskft.trial t, riskft.model m WHERE m.name <> 'm';
          INSERT INTO riskft.deployment (model_id, version, action, role)
              SELECT model_id, 1, 'deploy', owner FROM riskft.model WHERE name <> 'm';
-         ANALYZE riskft.model, riskft.privilege, riskft.version, riskft.metric, riskft.feature, riskft.deployment"
+         ANALYZE riskft.model, riskft.privilege, riskft.version, riskft.metric, riskft.feature,
+             riskft.branch, riskft.period_metric, riskft.trial, riskft.deployment"
     ));
     let mut low = database.user(&role);
     assert_eq!(count(&mut low, "models"), 500 + low.value::<i64>(

@@ -13,6 +13,8 @@
 //! same version gives the same bytes.
 
 use std::collections::HashSet;
+use std::hash::Hash;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -22,7 +24,10 @@ use sha2::{Digest as _, Sha256};
 use crate::artifact::{self, Artifact, Storage};
 use crate::model::Model;
 use crate::options::Method;
-use crate::protocol::{BlobHeader, BlobKind, FeatureReport, GateReport, PartMetric};
+use crate::protocol::{
+    BlobHeader, BlobKind, BranchReport, FeatureReport, GateReport, PartMetric, PeriodReport,
+    TrialReport,
+};
 use crate::refusal::{code, Refusal, Result};
 
 /// Begins an exported model. As in PNG, the bytes after the name are the first to suffer from a
@@ -31,6 +36,9 @@ pub const MAGIC: &[u8; 16] = b"riskft-model\r\n\x1a\n";
 pub const FORMAT: u32 = 1;
 /// Longest manifest, bytes. A feature takes about 200; a relation has at most 1,664 columns.
 pub const MAX_MANIFEST: usize = 16 << 20;
+
+/// Days since 1970-01-01 that PostgreSQL has a date for: 4714-11-24 BC to 5874897-12-31.
+const DATES: RangeInclusive<i32> = -2_440_588..=2_145_042_905;
 
 const HEAD: usize = MAGIC.len() + 4 + 4 + 32;
 
@@ -56,6 +64,15 @@ pub struct Manifest {
     pub gate: GateReport,
     pub metrics: Vec<PartMetric>,
     pub features: Vec<FeatureReport>,
+    /// Versions of before there were branches have none.
+    #[serde(default)]
+    pub branches: Vec<BranchReport>,
+    /// Empty without a time column.
+    #[serde(default)]
+    pub periods: Vec<PeriodReport>,
+    /// Empty without a search.
+    #[serde(default)]
+    pub trials: Vec<TrialReport>,
     /// One of kind version; at most one of each other kind.
     pub files: Vec<BlobHeader>,
 }
@@ -89,10 +106,19 @@ impl Manifest {
                 "It must hold one file of kind version and at most one of each other.",
             ));
         }
-        let mut figures = HashSet::new();
-        let twice = |m: &PartMetric| !figures.insert((m.part.clone(), m.metric.metric.clone()));
-        if self.metrics.iter().any(twice) {
+        let twice = repeats(self.metrics.iter().map(|m| (&m.part, &m.metric.metric)))
+            || repeats(self.branches.iter().map(|b| &b.branch))
+            || repeats(self.periods.iter().map(|p| (&p.part, p.begins)))
+            || repeats(self.trials.iter().map(|t| t.trial));
+        if twice {
             return Err(damaged("Its manifest gives a figure twice."));
+        }
+        if let Some(period) = self.periods.iter().find(|p| !DATES.contains(&p.begins)) {
+            return Err(damaged(format!("Its period \"{}\" begins on no date.", period.period)));
+        }
+        let counts = self.trials.iter().flat_map(|t| [t.trial, t.rungs]);
+        if let Some(count) = counts.into_iter().find(|n| i32::try_from(*n).is_err()) {
+            return Err(damaged(format!("It counts trials or their rungs up to {count}.")));
         }
         if !(0.0..=1.0).contains(&self.threshold) {
             return Err(damaged(format!("Its threshold is {}.", self.threshold)));
@@ -179,6 +205,12 @@ impl<'a> Bundle<'a> {
         let index = self.manifest.files.iter().position(|header| header.kind == kind)?;
         Some((&self.manifest.files[index], self.files[index]))
     }
+}
+
+/// Whether any key comes twice.
+fn repeats<K: Eq + Hash>(mut keys: impl Iterator<Item = K>) -> bool {
+    let mut seen = HashSet::new();
+    keys.any(|key| !seen.insert(key))
 }
 
 /// A little-endian u32, and what follows it.

@@ -9,7 +9,10 @@ use riskft_core::bundle::{Bundle, Manifest, FORMAT, MAGIC, MAX_MANIFEST};
 use riskft_core::metrics::Metric;
 use riskft_core::network::TensorMap;
 use riskft_core::options::{Method, Role};
-use riskft_core::protocol::{BlobHeader, BlobKind, FeatureReport, GateReport, PartMetric};
+use riskft_core::protocol::{
+    BlobHeader, BlobKind, BranchReport, FeatureReport, GateReport, PartMetric, PeriodReport,
+    TrialReport,
+};
 use riskft_core::quantize;
 use serde_json::{json, Value};
 
@@ -52,6 +55,9 @@ impl Export {
                     distinct_values: u64::MAX,
                     alone_auc: Some(0.61),
                 }],
+                branches: vec![branch("network", 0.7), branch("baseline", 0.0)],
+                periods: vec![period("test", 13_149), period("validation", 13_149)],
+                trials: vec![trial(1), trial(2)],
                 files: Vec::new(),
             },
             files: Vec::new(),
@@ -83,6 +89,39 @@ type Change<'a> = &'a dyn Fn(&mut Export);
 fn figure(part: &str, metric: &str, value: Option<f64>) -> PartMetric {
     let metric = Metric { metric: metric.into(), value, ci_low: None, ci_high: value };
     PartMetric { part: part.into(), metric }
+}
+
+fn branch(name: &str, weight: f64) -> BranchReport {
+    BranchReport {
+        branch: name.into(),
+        weight,
+        auc: Some(0.1 + 0.6),
+        why: "é".into(),
+        ..BranchReport::default()
+    }
+}
+
+fn period(part: &str, begins: i32) -> PeriodReport {
+    PeriodReport {
+        part: part.into(),
+        begins,
+        period: "2006".into(),
+        rows: 7,
+        auc: None,
+        mean_score: 0.1,
+        mean_outcome: 1.0 / 3.0,
+    }
+}
+
+fn trial(number: u32) -> TrialReport {
+    TrialReport {
+        trial: number,
+        rungs: 2,
+        options: json!({"trees": {"leaves": 15}}),
+        log_loss: Some(0.4),
+        state: "kept".into(),
+        ..TrialReport::default()
+    }
 }
 
 /// SQLSTATE of the refusal; of a whole reading, for the files alone may give it away.
@@ -145,7 +184,7 @@ fn a_dishonest_bundle_is_refused() {
     };
     let damaged = Some("XX001".to_owned());
     assert_eq!(changed(TEXTS, &|_| ()), None);
-    let lies: [(&str, Change<'_>); 17] = [
+    let lies: [(&str, Change<'_>); 24] = [
         ("no version", &|e| {
             e.manifest.files.remove(0);
             e.files.remove(0);
@@ -181,6 +220,13 @@ fn a_dishonest_bundle_is_refused() {
         ("another threshold", &|e| e.manifest.threshold = 0.31),
         ("a threshold above one", &|e| e.manifest.threshold = 1.5),
         ("a figure twice", &|e| e.manifest.metrics.push(figure("test", "auc", None))),
+        ("a branch twice", &|e| e.manifest.branches.push(branch("network", 0.1))),
+        ("a period twice", &|e| e.manifest.periods.push(period("test", 13_149))),
+        ("a trial twice", &|e| e.manifest.trials.push(trial(2))),
+        ("a period before all dates", &|e| e.manifest.periods[0].begins = -2_440_589),
+        ("a period after all dates", &|e| e.manifest.periods[0].begins = i32::MAX),
+        ("too many trials", &|e| e.manifest.trials[0].trial = 1 << 31),
+        ("a zero byte in a trial", &|e| e.manifest.trials[0].options = json!({"a": "\0"})),
         ("a zero byte", &|e| e.manifest.relation = "a\0b".into()),
         ("a zero byte within", &|e| e.manifest.options = json!({"a": [{"\0": 1}]})),
     ];
@@ -264,6 +310,10 @@ fn unknown_facts_are_passed_over_and_missing_ones_refused() {
         code(&bytes)
     };
     assert_eq!(described(&|m| drop(m.insert("tested_by".into(), json!({"name": "x"})))), None);
+    // What versions of before the branches lack.
+    for fact in ["branches", "periods", "trials"] {
+        assert_eq!(described(&|m| drop(m.remove(fact))), None, "{fact}");
+    }
     for fact in ["positive_label", "files", "method", "gate"] {
         assert_eq!(described(&|m| drop(m.remove(fact))).as_deref(), Some("XX001"), "{fact}");
     }

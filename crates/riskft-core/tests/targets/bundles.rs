@@ -7,7 +7,10 @@ use riskft_core::artifact;
 use riskft_core::bundle::{Bundle, Manifest, MAGIC};
 use riskft_core::metrics::Metric;
 use riskft_core::options::{Method, Role};
-use riskft_core::protocol::{BlobHeader, BlobKind, FeatureReport, GateReport, PartMetric};
+use riskft_core::protocol::{
+    BlobHeader, BlobKind, BranchReport, FeatureReport, GateReport, PartMetric, PeriodReport,
+    TrialReport,
+};
 use riskft_core::refusal::code;
 use serde_json::{json, Value};
 
@@ -150,6 +153,21 @@ fn export(files: &[(BlobKind, &Vec<u8>)]) -> Vec<u8> {
             missing_share: 0.25,
             distinct_values: 40,
             alone_auc: Some(0.61),
+        }],
+        branches: vec![BranchReport { branch: "trees".into(), weight: 0.5, ..Default::default() }],
+        periods: vec![PeriodReport {
+            part: "test".into(),
+            begins: 13_149,
+            period: "2006-Q1".into(),
+            rows: 7,
+            ..Default::default()
+        }],
+        trials: vec![TrialReport {
+            trial: 1,
+            rungs: 2,
+            options: json!({"rank": 8}),
+            state: "best".into(),
+            ..Default::default()
         }],
         files: files.iter().map(header).collect(),
     };
