@@ -175,7 +175,7 @@ COMMENT ON TABLE riskft.branch IS 'A branch of a version, or the baseline beside
 COMMENT ON COLUMN riskft.branch.model_id IS 'Model of the version';
 COMMENT ON COLUMN riskft.branch.version IS 'Version that the branch is a part of, or stands beside';
 COMMENT ON COLUMN riskft.branch.ordinal IS 'Place in the trainer''s order, from 1';
-COMMENT ON COLUMN riskft.branch.branch IS 'network, trees, text, words or baseline';
+COMMENT ON COLUMN riskft.branch.branch IS 'network, trees, grams, text or baseline';
 COMMENT ON COLUMN riskft.branch.weight IS 'Factor of its logit in the version''s; 0 for what is not in the version';
 COMMENT ON COLUMN riskft.branch.auc IS 'Out-of-fold AUC of the branch alone';
 COMMENT ON COLUMN riskft.branch.auc_without IS 'Out-of-fold AUC of the version without the branch';

@@ -157,11 +157,11 @@ COMMENT ON COLUMN riskft.branches.model IS 'Name of the model';
 COMMENT ON COLUMN riskft.branches.version IS 'Number of the version';
 COMMENT ON COLUMN riskft.branches.ordinal IS 'Place in the order of the view, from 1';
 COMMENT ON COLUMN riskft.branches.branch IS
-    'network, trees, text (the encoder), words (counted n-grams), or baseline, which is in no version';
+    'network, trees, grams (counted n-grams), text (the encoder), or baseline, which is in no version';
 COMMENT ON COLUMN riskft.branches.weight IS
     'Factor of its logit in the version''s; 0 for what is not in the version';
 COMMENT ON COLUMN riskft.branches.auc IS
-    'Out-of-fold AUC of the branch alone; text and words are fitted on top of the others, and alone rank by what those leave';
+    'Out-of-fold AUC of the branch alone; text is fitted on top of the others, and alone ranks by what those leave';
 COMMENT ON COLUMN riskft.branches.auc_without IS 'Out-of-fold AUC of the version without the branch';
 COMMENT ON COLUMN riskft.branches.gain IS
     'Out-of-fold AUC of the version minus auc_without: what the branch adds';

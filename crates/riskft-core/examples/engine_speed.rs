@@ -275,6 +275,7 @@ fn network(
             digest: String::new(),
             shape: shape.clone(),
         }),
+        grams: None,
         calibration: Platt { slope: 1.0, intercept: 0.0 },
         threshold: 0.5,
         positive_label: "true".into(),

@@ -65,6 +65,15 @@ pub enum KeepText {
     Always,
 }
 
+/// When n-grams of texts are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grams {
+    /// When they improve the out-of-fold AUC by more than the paired standard error.
+    Better,
+    Never,
+}
+
 /// What happens to the new version once it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -221,6 +230,7 @@ pub struct Options {
     pub search: Search,
     pub text: TextMode,
     pub keep_text: KeepText,
+    pub grams: Grams,
     pub seed: u64,
     pub split: SplitShares,
     pub gate: Gate,
@@ -275,6 +285,7 @@ impl Default for Options {
             search: Search { trials: 0, minutes: 0.0 },
             text: TextMode::Fields,
             keep_text: KeepText::Better,
+            grams: Grams::Better,
             seed: 0,
             split: SplitShares { train: 0.55, validation: 0.15, calibration: 0.10, test: 0.20 },
             gate: Gate { auc_loss: 0.001, change_q999: 0.02, change_max: 0.05, flips: 0.005 },

@@ -93,7 +93,7 @@ pub enum Event {
 /// Where a run stands.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// load | prepare | encode | search | network | trees | tune | quantize | evaluate
+    /// load | prepare | encode | search | network | trees | grams | text | tune | quantize | evaluate
     pub phase: String,
     pub done: u64,
     pub total: u64,
@@ -144,7 +144,7 @@ pub struct IncumbentReport {
 /// A branch of the version, or the baseline beside it: a row of riskft.branches.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct BranchReport {
-    /// network | trees | text | words | baseline
+    /// network | trees | grams | text | baseline
     pub branch: String,
     /// Its part in the version's logit; 0 for what is not in the version.
     pub weight: f64,

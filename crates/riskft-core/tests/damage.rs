@@ -35,6 +35,8 @@ fn what_cannot_be_quantized_is_refused() {
     assert_eq!(refuse(&|f, _, _| f.network.members[2].output.weight.clear()), code);
     assert_eq!(refuse(&|_, s, _| s.hidden = 41), code);
     assert_eq!(refuse(&|f, _, _| f.trees = None), code);
+    assert_eq!(refuse(&|f, _, _| f.grams = None), code);
+    assert_eq!(refuse(&|_, s, _| s.grams = None), code);
     assert_eq!(refuse(&|f, _, _| f.trees = Ensemble::new(3).ok()), code);
     assert_eq!(refuse(&|_, s, _| s.branches.truncate(1)), code);
     let tensor = |shape: &[usize], v: f32| FloatTensor {
@@ -98,6 +100,10 @@ fn lying_specifications_are_refused() {
         ("/branches/0/kind", "trees".into()),
         ("/branches/1/kind", "shrubs".into()),
         ("/branches/2/kind", "trees".into()),
+        ("/grams/view/bits", 5.into()),
+        ("/grams/view/bits", 9.into()),
+        ("/grams/texts/1", 2.into()),
+        ("/grams", serde_json::Value::Null),
         ("/branches/1/weight", (-0.1).into()),
         ("/branches/1/weight", 1e300.into()),
         ("/branches/1/weight", serde_json::Value::Null),

@@ -215,7 +215,8 @@ fn a_version_without_text_or_without_a_table_is_scored() {
     specification.branches.retain(|branch| branch.kind == BranchKind::Text);
     specification.members = 0;
     specification.encoding.statistics.clear();
-    (float.network.members, float.trees) = (Vec::new(), None);
+    specification.grams = None;
+    (float.network.members, float.trees, float.grams) = (Vec::new(), None, None);
     let version = quantize::version(&specification, &float, &TensorMap::new()).unwrap();
     let model = open(version, &tiny.base);
     let mut scorer = Scorer::new(Arc::clone(&model), Kernel::detect(), 0);
@@ -244,6 +245,11 @@ fn a_version_of_one_branch_is_that_branch() {
         }
         if kind != BranchKind::Text {
             (specification.encoder, float.network.texts) = (None, Vec::new());
+        }
+        if kind != BranchKind::Grams {
+            (specification.grams, float.grams) = (None, None);
+        }
+        if !matches!(kind, BranchKind::Text | BranchKind::Grams) {
             specification.encoding.texts.clear();
         }
         let version = quantize::version(&specification, &float, &TensorMap::new()).unwrap();
@@ -256,6 +262,7 @@ fn a_version_of_one_branch_is_that_branch() {
             assert_eq!(scorer.logit_row(row).to_bits(), (weight * logit).to_bits());
             let float = float_logit(&specification, &float, row, &[]);
             assert!(kind != BranchKind::Trees || float.to_bits() == (weight * logit).to_bits());
+            assert!(kind != BranchKind::Grams || (float - weight * logit).abs() < 1e-5);
         }
         assert!(rows.iter().any(|row| scorer.branch_logit(kind, row) != 0.0), "{kind:?}");
     }

@@ -203,6 +203,13 @@ fn events_are_one_line_each() {
                 alone_auc: Some(0.6),
             }],
             metrics: vec![PartMetric { part: "test".into(), metric }],
+            branches: vec![BranchReport {
+                branch: "trees".into(),
+                weight: 0.5,
+                ..BranchReport::default()
+            }],
+            periods: vec![PeriodReport::default()],
+            trials: vec![TrialReport::default()],
             gate: GateReport::default(),
             ledger: Ledger::default(),
             incumbent: None,

@@ -12,6 +12,8 @@ pub struct Candidate {
     pub logits: Vec<f64>,
     /// Fitted on top of the branches before it.
     pub on_top: bool,
+    /// Whether it earned its place.
+    pub kept: bool,
     pub seconds: f64,
     pub what: String,
 }

@@ -116,11 +116,13 @@ impl<'a> Trained<'a> {
             None => (None, None),
         };
         let mut encoding = self.run.encoding.clone();
-        if encoder.is_none() {
+        let grams = self.fitted.grams.as_ref().filter(|_| self.has(BranchKind::Grams));
+        if encoder.is_none() && grams.is_none() {
             encoding.texts.clear();
         }
         let mut parts = Parts {
             network: fold::network(self.network(), self.text().map(|(text, _)| &text.head)),
+            grams: grams.map(|branch| branch.table.clone()),
             ..Parts::default()
         };
         match self.fitted.forest.as_ref().filter(|_| self.has(BranchKind::Trees)) {
@@ -138,6 +140,7 @@ impl<'a> Trained<'a> {
             members: parts.network.members.len(),
             hidden: self.run.header.options.hidden,
             encoder: reference,
+            grams: grams.map(|branch| branch.input.clone()),
             calibration: Platt::IDENTITY,
             threshold: 0.5,
             positive_label: self.run.prepared.positive_label.clone(),
@@ -267,7 +270,7 @@ impl<'a> Trained<'a> {
         Ok(gate::compare(&float, &rows.scores, &rows.labels, judged.threshold, limits))
     }
 
-    /// Logits of the float branches, the encoder in f32. Trees have one arithmetic only.
+    /// Logits of the float branches, the encoder in f32. Trees and n-grams have one arithmetic only.
     fn float_logits(&self, rows: &Judgement, overlay: &TensorMap) -> Result<Vec<f64>> {
         let network = self.network().map(|head| {
             network_logits(&member_logits(head, self.run.rows, &rows.places, None, |n| n))
@@ -281,7 +284,7 @@ impl<'a> Trained<'a> {
                 let own = match branch.kind {
                     BranchKind::Network => network.as_ref().map(|z| z[row]),
                     BranchKind::Text => text.as_ref().map(|z| z[row]),
-                    BranchKind::Trees => None,
+                    BranchKind::Trees | BranchKind::Grams => None,
                 };
                 branch.weight * own.unwrap_or(rows.branches[row][index])
             });

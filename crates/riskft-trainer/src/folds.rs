@@ -62,6 +62,12 @@ impl Folds {
         self.shares[model][place as usize]
     }
 
+    /// The fold of a fitted row in the first division.
+    pub fn fold(&self, place: u32) -> u8 {
+        let each = self.models() / self.repeats;
+        (0..each).find(|model| self.share(*model, place) == Share::Held).unwrap_or(0) as u8
+    }
+
     /// Places of one share in a model, ascending.
     pub fn places(&self, model: usize, share: Share) -> Vec<u32> {
         let all = self.shares[model].iter().enumerate();

@@ -360,8 +360,3 @@ pub fn normalise(vectors: &Tensor) -> Tensor {
     let none: Option<Tensor> = None;
     vectors.layer_norm([width], none.as_ref(), none.as_ref(), NORM_EPSILON, true)
 }
-
-/// Probabilities [rows]: the members' mean.
-pub fn probabilities(logits: &Tensor) -> Tensor {
-    logits.to_kind(Kind::Double).sigmoid().mean_dim(0, false, Kind::Double)
-}

@@ -4,7 +4,7 @@ use riskft_core::cell::Cell;
 use riskft_core::dataset::hash::cells_hash;
 use riskft_core::dataset::{Dataset, Part};
 use riskft_core::encode::statistic::Keys;
-use riskft_core::encode::{EncodedRow, Encoding};
+use riskft_core::encode::{EncodedRow, Encoding, TextSource};
 use riskft_core::refusal::{code, Refusal, Result};
 use tch::{Device, Tensor};
 
@@ -38,6 +38,17 @@ impl<'a> Reader<'a> {
     pub fn hash(&self, row: usize) -> u64 {
         let cell = |column: &usize| self.dataset.columns[*column].cell(row);
         cells_hash(&self.columns.iter().map(cell).collect::<Vec<_>>())
+    }
+
+    /// The cell of a text's column; of a whole row, none.
+    pub fn text_cell(&self, source: TextSource, row: usize) -> Cell<'a> {
+        match source {
+            TextSource::Column(column) => {
+                let column = self.columns.get(column);
+                column.map_or(Cell::Null, |column| self.dataset.columns[*column].cell(row))
+            }
+            TextSource::Row => Cell::Null,
+        }
     }
 
     /// Encodes one row into `out`.

@@ -4,11 +4,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use riskft_core::dataset::{self, Part, Prepared};
+use riskft_core::dataset::{self, Dataset, Part, Prepared};
 use riskft_core::encode::{self, Encoding};
 use riskft_core::metrics;
 use riskft_core::model::BranchKind;
-use riskft_core::options::{KeepText, Method, TextMode};
+use riskft_core::options::{Grams, KeepText, Method, TextMode};
 use riskft_core::protocol::{BlobHeader, JobHeader, Ledger, Progress, TrainingResult};
 use riskft_core::refusal::{code, Refusal, Result};
 
@@ -20,6 +20,7 @@ use crate::finish::Trained;
 use crate::fit::{fit_head, Lesson};
 use crate::folds::Folds;
 use crate::forest::{self, Forest, Ground};
+use crate::grams;
 use crate::head::{Head, Plan};
 use crate::job::{self, Job};
 use crate::ledger::Meter;
@@ -66,6 +67,7 @@ pub fn run(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) -> 
     };
     let mut ledger = run.ledger(job.dataset.rows, base.is_some());
     let mut fitted = run.tabular(&mut meter, &mut ledger)?;
+    run.grams(&job.dataset, &mut fitted, &mut meter)?;
     if let Some(base) = &base {
         let offset = run.offset(&fitted);
         let text = text::fit(&run, base, &offset, &mut meter, &mut ledger)?;
@@ -192,6 +194,7 @@ pub struct Run<'a> {
 pub struct Fitted {
     pub network: Option<Head>,
     pub forest: Option<Forest>,
+    pub grams: Option<grams::Branch>,
     pub text: Option<Text>,
     pub candidates: Vec<Candidate>,
 }
@@ -244,6 +247,7 @@ impl Run<'_> {
                 kind: BranchKind::Trees,
                 logits: forest.out_of_fold.clone(),
                 on_top: false,
+                kept: true,
                 seconds: forest.seconds,
                 what: format!(
                     "LightGBM, {} models of {} rounds",
@@ -284,10 +288,42 @@ impl Run<'_> {
             kind: BranchKind::Network,
             logits: reached.out_of_fold,
             on_top: false,
+            kept: true,
             seconds: start.elapsed().as_secs_f64(),
             what: format!("{members} networks, {} epochs", reached.epochs),
         });
         fitted.network = Some(head);
+        Ok(())
+    }
+
+    /// N-grams of texts, kept if they add to numbers and categories.
+    fn grams(&self, dataset: &Dataset, fitted: &mut Fitted, meter: &mut Meter) -> Result<()> {
+        let options = &self.header.options;
+        let asked = options.grams == Grams::Better && options.text == TextMode::Fields;
+        if !asked || self.encoding.texts.is_empty() {
+            return Ok(());
+        }
+        meter.phase("grams");
+        let Some(branch) = grams::branch(self, dataset)? else { return Ok(()) };
+        let labels = self.labels();
+        let before = (!fitted.candidates.is_empty()).then(|| self.offset(fitted));
+        fitted.candidates.push(Candidate {
+            kind: BranchKind::Grams,
+            logits: branch.logits.clone(),
+            on_top: false,
+            kept: true,
+            seconds: branch.seconds,
+            what: branch.what.clone(),
+        });
+        let gain = before.and_then(|before| {
+            blend::gain(&self.offset(fitted), &before, &self.folds.fitted, &labels)
+        });
+        if gain.is_some_and(|(gain, error)| gain <= error) {
+            if let Some(candidate) = fitted.candidates.last_mut() {
+                candidate.kept = false;
+            }
+        }
+        fitted.grams = Some(branch);
         Ok(())
     }
 
@@ -298,7 +334,7 @@ impl Run<'_> {
             let rate = metrics::base_rate(&labels).unwrap_or(0.5);
             return vec![riskft_core::math::logit(rate); self.rows.source.len()];
         }
-        let candidates: Vec<&Candidate> = fitted.candidates.iter().collect();
+        let candidates: Vec<&Candidate> = fitted.candidates.iter().filter(|c| c.kept).collect();
         blend::fit(&candidates, &self.folds.fitted, &labels).out_of_fold
     }
 
@@ -332,21 +368,16 @@ impl Run<'_> {
             kind: BranchKind::Text,
             logits: text.logits.clone(),
             on_top: !alone,
+            kept,
             seconds: text.seconds,
             what: format!("{} encoder", if ledger.tuned_kept { "tuned" } else { "frozen" }),
         });
-        if kept {
-            fitted.text = Some(text);
-        }
+        fitted.text = Some(text);
     }
 
     /// The weights of what was kept.
     fn blend(&self, fitted: &Fitted) -> Result<Blend> {
-        let kept: Vec<&Candidate> = fitted
-            .candidates
-            .iter()
-            .filter(|c| c.kind != BranchKind::Text || fitted.text.is_some())
-            .collect();
+        let kept: Vec<&Candidate> = fitted.candidates.iter().filter(|c| c.kept).collect();
         if kept.is_empty() {
             return Err(Refusal::new(code::INVALID_PARAMETER, "nothing is left to train")
                 .detail("Options switch off the network, and there are no trees and no text.")

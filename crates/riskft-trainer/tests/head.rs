@@ -4,7 +4,7 @@
 use riskft_core::encode::EncodedRow;
 use riskft_trainer::fit::all_parameters;
 use riskft_trainer::fold;
-use riskft_trainer::head::{normalise, probabilities, Batch, Head, Plan, TextBatch};
+use riskft_trainer::head::{normalise, Batch, Head, Plan, TextBatch};
 use tch::{Device, Kind, Tensor};
 
 const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -66,13 +66,14 @@ fn compare(plan: Plan) {
             present: Tensor::from_slice(&present).view([plan.texts, ROWS]),
         }),
     };
-    let ours = tch::no_grad(|| probabilities(&head.forward(&batch, false)));
-    let network = fold::network(&head);
+    let logits = tch::no_grad(|| head.forward(&batch, false));
+    let tabular = !plan.bins.is_empty() || !plan.categories.is_empty();
+    let network = fold::network(tabular.then_some(&head), (plan.texts > 0).then_some(&head));
     for row in 0..ROWS as usize {
         let encoded = EncodedRow {
             positions: Vec::try_from(x.get(row as i64)).expect("floats"),
             codes: codes[row].clone(),
-            texts: Vec::new(),
+            ..EncodedRow::default()
         };
         let vectors: Vec<Option<Vec<f32>>> = (0..plan.texts)
             .map(|f| {
@@ -80,9 +81,14 @@ fn compare(plan: Plan) {
                 there.then(|| Vec::try_from(pooled.get(f).get(row as i64)).expect("floats"))
             })
             .collect();
-        let theirs = riskft_core::math::logistic(network.logit(&encoded, &vectors));
-        let ours = ours.double_value(&[row as i64]);
-        assert!((ours - theirs).abs() < 1e-5, "row {row}: {ours} here, {theirs} in core");
+        // Members' tabular logits one by one; the texts' terms are means over the members.
+        let tabular: Vec<f64> = network.members.iter().map(|m| m.logit(&encoded)).collect();
+        let mean = tabular.iter().sum::<f64>() / tabular.len().max(1) as f64;
+        let theirs = mean + network.text(&vectors);
+        let ours: f64 =
+            (0..plan.members).map(|m| logits.double_value(&[m, row as i64])).sum::<f64>()
+                / plan.members as f64;
+        assert!((ours - theirs).abs() < 2e-5, "row {row}: {ours} here, {theirs} in core");
     }
 }
 
@@ -102,8 +108,8 @@ fn parts_may_be_missing() {
 fn texts_start_without_a_say_and_members_differ() {
     let plan = plan(&[5], &[(8, 4)], 1);
     let head = Head::new(plan, Device::Cpu);
-    let network = fold::network(&head);
-    assert!(network.members.iter().all(|m| m.texts[0].0.iter().all(|w| *w == 0.0)));
+    let network = fold::network(Some(&head), Some(&head));
+    assert!(network.texts[0].0.iter().all(|w| *w == 0.0));
     assert_ne!(network.members[0].hidden, network.members[1].hidden);
     assert_eq!(
         head.size(),
@@ -111,8 +117,33 @@ fn texts_start_without_a_say_and_members_differ() {
     );
 }
 
+/// What tuning starts from is one member's text terms, as they stand.
 #[test]
-fn without_tabular_part_a_row_starts_at_the_base_rate() {
+fn the_text_terms_of_one_member_stand_alone() {
+    tch::manual_seed(5);
+    let head = disturbed(plan(&[], &[], 2));
+    for member in 0..3 {
+        let one = head.text_of(member);
+        let vectors = normalise(&Tensor::randn([2, ROWS, WIDTH], CPU));
+        let batch = || Batch {
+            positions: Tensor::zeros([ROWS, 0], CPU),
+            codes: Tensor::zeros([ROWS, 0], (Kind::Int64, Device::Cpu)),
+            texts: Some(TextBatch {
+                vectors: vectors.shallow_clone(),
+                present: Tensor::ones([2, ROWS], CPU),
+            }),
+        };
+        let (all, one) = tch::no_grad(|| {
+            (head.forward(&batch(), false).get(member), one.forward(&batch(), false).get(0))
+        });
+        assert!((&all - one).abs().max().double_value(&[]) < 1e-6);
+        assert!(all.abs().max().double_value(&[]) > 0.1);
+    }
+}
+
+/// Without numbers, categories and texts there is nothing to add to the offset.
+#[test]
+fn a_head_without_inputs_says_nothing() {
     let head = Head::new(plan(&[], &[], 1), Device::Cpu);
     let batch = Batch {
         positions: Tensor::zeros([2, 0], CPU),
@@ -121,5 +152,5 @@ fn without_tabular_part_a_row_starts_at_the_base_rate() {
     };
     let logits = head.forward(&batch, false);
     assert_eq!(logits.size(), [3, 2]);
-    assert!((logits + 1.25).abs().max().double_value(&[]) < 1e-6);
+    assert_eq!(logits.abs().max().double_value(&[]), 0.0);
 }

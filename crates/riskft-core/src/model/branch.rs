@@ -10,17 +10,21 @@ pub enum BranchKind {
     Network,
     /// Boosted trees (see [`crate::trees`]).
     Trees,
-    /// The encoder's text vectors; a term that was fitted on top of the other two.
+    /// Counted n-grams of texts (see [`crate::grams`]).
+    Grams,
+    /// The encoder's text vectors; a term that was fitted on top of the others.
     Text,
 }
 
 impl BranchKind {
-    pub const ALL: [BranchKind; 3] = [BranchKind::Network, BranchKind::Trees, BranchKind::Text];
+    pub const ALL: [BranchKind; 4] =
+        [BranchKind::Network, BranchKind::Trees, BranchKind::Grams, BranchKind::Text];
 
     pub fn name(self) -> &'static str {
         match self {
             BranchKind::Network => "network",
             BranchKind::Trees => "trees",
+            BranchKind::Grams => "grams",
             BranchKind::Text => "text",
         }
     }

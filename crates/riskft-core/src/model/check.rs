@@ -18,7 +18,10 @@ pub(super) fn specification(s: &Specification) -> Check {
     }
     encoding(&s.encoding)?;
     let Some(encoder) = &s.encoder else {
-        return within("texts", s.encoding.texts.len(), 0, 0);
+        return match &s.grams {
+            Some(grams) => within("texts", grams.texts.len(), 0, s.encoding.texts.len()),
+            None => within("texts", s.encoding.texts.len(), 0, 0),
+        };
     };
     encoder.shape.check().map_err(|what| format!("its encoder cannot be used. {what}"))?;
     for text in &s.encoding.texts {
@@ -38,9 +41,16 @@ fn branches(s: &Specification) -> Check {
     if s.branch(BranchKind::Network).is_some() && tabular_inputs(&s.encoding) == 0 {
         return Err("its network reads nothing".into());
     }
-    match s.branch(BranchKind::Text).is_some() == s.encoder.is_some() {
+    if s.branch(BranchKind::Text).is_some() != s.encoder.is_some() {
+        return Err("its branch text and its encoder do not go together".into());
+    }
+    let grams = s.grams.as_ref();
+    if s.branch(BranchKind::Grams).is_some() != grams.is_some() {
+        return Err("its branch grams and what it reads do not go together".into());
+    }
+    match grams.is_none_or(|g| g.texts.iter().all(|text| *text < s.encoding.texts.len())) {
         true => Ok(()),
-        false => Err("its branch text and its encoder do not go together".into()),
+        false => Err("its n-grams are of a text that it does not read".into()),
     }
 }
 

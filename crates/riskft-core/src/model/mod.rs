@@ -12,6 +12,7 @@ use crate::artifact::{Artifact, ArtifactError, Storage, View};
 use crate::calibrate::Platt;
 use crate::encode::{Encoding, Tables};
 use crate::encoder::Encoder;
+use crate::grams;
 use crate::network::EncoderShape;
 use crate::protocol::BlobKind;
 use crate::refusal::{code, Refusal, Result};
@@ -24,6 +25,8 @@ pub use scorer::Scorer;
 
 /// Prefix of the trees' tensors.
 pub(crate) const TREES: &str = "trees";
+/// Prefix of the n-grams' tensors.
+pub(crate) const GRAMS: &str = "grams";
 
 /// Form of a version's file. 1 had a network alone, with text terms within its members.
 pub const FORMAT: u32 = 2;
@@ -42,6 +45,9 @@ pub struct Specification {
     pub members: usize,
     pub hidden: usize,
     pub encoder: Option<EncoderReference>,
+    /// How the branch `grams` reads texts.
+    #[serde(default)]
+    pub grams: Option<GramsInput>,
     pub calibration: Platt,
     pub threshold: f64,
     pub positive_label: String,
@@ -60,6 +66,14 @@ impl Specification {
     }
 }
 
+/// The texts whose n-grams are counted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GramsInput {
+    pub view: grams::View,
+    /// Indexes into [`Encoding::texts`], by which the n-grams of columns are told apart.
+    pub texts: Vec<usize>,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EncoderReference {
     pub base: String,
@@ -75,6 +89,7 @@ pub struct Model {
     head: Head,
     trees: Option<Stored>,
     tables: Tables,
+    grams: Option<grams::Stored>,
     text: Option<TextPart>,
     bytes: usize,
 }
@@ -105,6 +120,10 @@ impl Model {
             None => None,
         };
         let tables = Tables::open(&file, &specification.encoding.statistics)?;
+        let grams = match &specification.grams {
+            Some(input) => Some(grams::Stored::open(&file, GRAMS, input.view)?),
+            None => None,
+        };
         let text = match &specification.encoder {
             Some(reference) => Some(TextPart::open(&file, base, reference)?),
             None => None,
@@ -113,7 +132,7 @@ impl Model {
             return Err(damaged("its vocabulary is larger than its word embeddings".into()));
         }
         let bytes = (*version).as_ref().len() + file.specification().len();
-        Ok(Model { specification, version, head, trees, tables, text, bytes })
+        Ok(Model { specification, version, head, trees, tables, grams, text, bytes })
     }
 
     pub fn specification(&self) -> &Specification {

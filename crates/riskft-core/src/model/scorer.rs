@@ -9,6 +9,7 @@ use crate::cell::Cell;
 use crate::encode::EncodedRow;
 use crate::encoder::Scratch;
 use crate::gemm::Kernel;
+use crate::grams::Reader;
 use crate::math::{blocks, logistic, logit, Block};
 use crate::tokenize::Tokenizer;
 
@@ -21,6 +22,8 @@ pub struct Scorer {
     kernel: Kernel,
     cache: Cache,
     tokenizer: Tokenizer,
+    /// Of n-grams.
+    reader: Reader,
     scratch: Scratch,
     buffers: Buffers,
     texts: Texts,
@@ -53,6 +56,7 @@ impl Scorer {
             kernel,
             cache: Cache::new(cache_bytes),
             tokenizer: Tokenizer::default(),
+            reader: Reader::default(),
             scratch: Scratch::default(),
             buffers: Buffers::default(),
             texts: Texts::default(),
@@ -72,7 +76,7 @@ impl Scorer {
     }
     /// Private memory held beside the model: buffers and cache, bytes.
     pub fn bytes(&self) -> usize {
-        self.cache.bytes() + self.scratch.bytes() + self.buffers.bytes()
+        self.cache.bytes() + self.scratch.bytes() + self.buffers.bytes() + self.reader.bytes()
     }
 
     /// Calibrated probability of the positive class, from the cells of the encoding's columns in
@@ -114,8 +118,32 @@ impl Scorer {
                 model.tables.fill(file, row, &mut self.features);
                 model.trees.map_or(0.0, |trees| trees.of(file).score(&self.features))
             }
+            BranchKind::Grams => self.gram_terms(&model, file, row),
             BranchKind::Text => self.text_terms(&model, row),
         }
+    }
+
+    /// The sum of the terms of the row's n-grams, in the texts' order.
+    fn gram_terms(&mut self, model: &Model, file: &[u8], row: &EncodedRow) -> f64 {
+        let Some((stored, input)) = model.grams.zip(model.specification.grams.as_ref()) else {
+            return 0.0;
+        };
+        let grams = stored.of(file);
+        // Entries of the cache beside those of the encoder's terms.
+        let beside = model.specification.encoding.texts.len();
+        let mut sum = grams.bias();
+        for text in &input.texts {
+            let Some(value) = row.texts.get(*text).filter(|value| !value.is_empty()) else {
+                continue;
+            };
+            let term = self.cache.find(beside + text, value).unwrap_or_else(|| {
+                let term = grams.term(*text as u32, value, &mut self.reader) as f32;
+                self.cache.insert(beside + text, value, term);
+                term
+            });
+            sum += f64::from(term);
+        }
+        sum
     }
 
     /// The sum of the row's text terms, in the texts' order.

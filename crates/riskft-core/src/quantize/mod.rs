@@ -10,7 +10,8 @@ pub(crate) mod head;
 use crate::artifact::{write, Tensor, TensorSet};
 use crate::encoder::BaseSpecification;
 use crate::gemm;
-use crate::model::{BranchKind, Specification, TREES};
+use crate::grams;
+use crate::model::{BranchKind, Specification, GRAMS, TREES};
 use crate::network::{encoder_parts, EncoderPart, EncoderShape, FloatNetwork, PartKind, TensorMap};
 use crate::protocol::BlobKind;
 use crate::refusal::{code, Refusal, Result};
@@ -55,6 +56,8 @@ pub struct Parts {
     pub network: FloatNetwork,
     /// Over rows of [`crate::encode::Encoding::features`]; None in a version without that branch.
     pub trees: Option<Ensemble>,
+    /// The branch `grams`.
+    pub grams: Option<grams::Table>,
     /// As [`crate::encode::tables::tensors`] gives them; empty without statistics.
     pub statistics: TensorSet,
 }
@@ -69,6 +72,7 @@ pub fn version(
     let mut out = TensorSet::new();
     head::network(specification, &parts.network, &mut out)?;
     trees(specification, parts.trees.as_ref(), &mut out)?;
+    grams(specification, parts.grams.as_ref(), &mut out)?;
     out.extend(parts.statistics.iter().map(|(name, tensor)| (name.clone(), tensor.clone())));
     let parts = match &specification.encoder {
         Some(encoder) => encoder_parts(&encoder.shape),
@@ -97,6 +101,21 @@ fn trees(
         }
         None if !asked => Ok(()),
         _ => Err(unusable("Its trees do not fit its specification.".to_owned())),
+    }
+}
+
+fn grams(
+    specification: &Specification,
+    grams: Option<&grams::Table>,
+    out: &mut TensorSet,
+) -> Result<()> {
+    match (grams, &specification.grams) {
+        (Some(table), Some(input)) if *table.view() == input.view => {
+            table.store(GRAMS, out);
+            Ok(())
+        }
+        (None, None) => Ok(()),
+        _ => Err(unusable("Its n-grams do not fit its specification.".to_owned())),
     }
 }
 

@@ -11,7 +11,10 @@ use riskft_core::encode::{
     tables, CategoryInput, CategorySource, EncodedColumn, EncodedRow, Encoding, KeyPart,
     NumberInput, NumberSource, StatisticInput, TextFormat, TextInput, TextSource, MAX_BINS,
 };
-use riskft_core::model::{Branch, BranchKind, EncoderReference, Model, Specification, FORMAT};
+use riskft_core::grams::{Reader, Table, View};
+use riskft_core::model::{
+    Branch, BranchKind, EncoderReference, GramsInput, Model, Specification, FORMAT,
+};
 use riskft_core::network::base::{read_shape, read_tensors};
 use riskft_core::network::{
     EncoderShape, FloatLinear, FloatMember, FloatNetwork, FloatTensor, TensorMap, NUMBER_WIDTH,
@@ -164,6 +167,16 @@ fn trees(random: &mut Random, encoding: &Encoding) -> Ensemble {
     trees
 }
 
+/// Weights of all n-grams, in few buckets.
+fn table(random: &mut Random) -> Table {
+    let view = View { bits: 8, ..View::default() };
+    let known: Vec<(u32, f32)> = (0..256).map(|bucket| (bucket, 1.5 + random.float())).collect();
+    let weights: Vec<f64> = known.iter().map(|_| f64::from(random.float())).collect();
+    let mut table = Table::new(view, &known).unwrap();
+    table.set_weights(&weights, -0.25).unwrap();
+    table
+}
+
 /// A version of all branches, or of those without text.
 pub fn network(tiny: &Tiny, texts: usize, shape: EncoderShape) -> (Specification, Parts) {
     let mut random = Random(42);
@@ -172,8 +185,10 @@ pub fn network(tiny: &Tiny, texts: usize, shape: EncoderShape) -> (Specification
     let trees = trees(&mut random, &encoding);
     let width = shape.width;
     let texts: Vec<_> = (0..texts).map(|_| (floats(&mut random, width, 0.1), 0.05)).collect();
-    let weight = |kind| Branch { kind, weight: [0.75, 0.5, 1.25][kind as usize] };
-    let kinds = BranchKind::ALL.into_iter().filter(|k| *k != BranchKind::Text || !texts.is_empty());
+    let weight = |kind| Branch { kind, weight: [0.75, 0.5, 1.5, 1.25][kind as usize] };
+    let reads_text = |kind: &BranchKind| matches!(kind, BranchKind::Grams | BranchKind::Text);
+    let kinds = BranchKind::ALL.into_iter().filter(|kind| !reads_text(kind) || !texts.is_empty());
+    let grams = (!texts.is_empty()).then(|| table(&mut random));
     let encoder = (!texts.is_empty()).then(|| EncoderReference {
         base: "tiny".into(),
         digest: artifact::digest(&tiny.base),
@@ -187,6 +202,9 @@ pub fn network(tiny: &Tiny, texts: usize, shape: EncoderShape) -> (Specification
         members: MEMBERS,
         hidden: HIDDEN,
         encoder,
+        grams: grams
+            .as_ref()
+            .map(|table| GramsInput { view: *table.view(), texts: (0..texts.len()).collect() }),
         calibration: Platt { slope: 1.25, intercept: -0.5 },
         threshold: 0.3,
         positive_label: "true".into(),
@@ -195,7 +213,7 @@ pub fn network(tiny: &Tiny, texts: usize, shape: EncoderShape) -> (Specification
     let (keys, estimates) = estimates();
     let statistics = tables::tensors(&keys, &estimates);
     let network = FloatNetwork { members, texts };
-    (specification, Parts { network, trees: Some(trees), statistics })
+    (specification, Parts { network, trees: Some(trees), grams, statistics })
 }
 
 /// The logit of the float branches.
@@ -210,6 +228,11 @@ pub fn float_logit(
         BranchKind::Trees => {
             let features = [&row.features[..], &statistics(row)].concat();
             parts.trees.as_ref().unwrap().score(&features)
+        }
+        BranchKind::Grams => {
+            let texts = row.texts.iter().enumerate().map(|(f, text)| (f as u32, text.as_str()));
+            let mut reader = Reader::default();
+            parts.grams.as_ref().map_or(0.0, |table| table.grams().score(texts, &mut reader))
         }
         BranchKind::Text => parts.network.text(pooled),
     };

@@ -10,7 +10,8 @@ use riskft_core::encode::{
     tables, CategoryInput, CategorySource, EncodedColumn, Encoding, NumberInput, NumberSource,
     TextFormat, TextInput, TextSource, MAX_BINS,
 };
-use riskft_core::model::{Branch, BranchKind, EncoderReference, Specification, FORMAT};
+use riskft_core::grams::{Table, View};
+use riskft_core::model::{Branch, BranchKind, EncoderReference, GramsInput, Specification, FORMAT};
 use riskft_core::network::{
     encoder_parts, EncoderShape, FloatLinear, FloatMember, FloatNetwork, FloatTensor, TensorMap,
     NUMBER_WIDTH,
@@ -103,7 +104,15 @@ fn network(texts: usize, base: &[u8]) -> (Specification, Parts) {
     for split in splits() {
         trees.push(&[split, Node::Leaf(-0.5), Node::Leaf(0.25)]).unwrap();
     }
-    let kinds = BranchKind::ALL.into_iter().filter(|kind| *kind != BranchKind::Text || texts > 0);
+    let kinds = BranchKind::ALL
+        .into_iter()
+        .filter(|kind| texts > 0 || !matches!(kind, BranchKind::Grams | BranchKind::Text));
+    let grams = (texts > 0).then(|| {
+        let view = View { bits: 6, ..View::default() };
+        let mut table = Table::new(view, &[(3, 1.0), (20, 2.0), (63, 1.5)]).unwrap();
+        table.set_weights(&[0.5, -0.25, 1.0], -0.5).unwrap();
+        table
+    });
     let reference =
         EncoderReference { base: "dwarf".into(), digest: artifact::digest(base), shape: shape() };
     let specification = Specification {
@@ -114,6 +123,7 @@ fn network(texts: usize, base: &[u8]) -> (Specification, Parts) {
         members: 1,
         hidden: HIDDEN,
         encoder: (texts > 0).then_some(reference),
+        grams: grams.as_ref().map(|table| GramsInput { view: *table.view(), texts: vec![0] }),
         calibration: Platt { slope: 1.25, intercept: -0.5 },
         threshold: 0.3,
         positive_label: "true".into(),
@@ -123,7 +133,7 @@ fn network(texts: usize, base: &[u8]) -> (Specification, Parts) {
     let keys = Keys::collect(&specification.encoding.statistics, (0..9).map(|row| vec![row % 3]));
     let estimates = keys.estimate(&[0, 1, 2, 3, 4, 5, 6, 7], |row| row < 4);
     let statistics = tables::tensors(&keys, &estimates);
-    (specification, Parts { network, trees: Some(trees), statistics })
+    (specification, Parts { network, trees: Some(trees), grams, statistics })
 }
 
 fn encoding(texts: usize) -> Encoding {

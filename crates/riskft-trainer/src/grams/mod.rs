@@ -7,10 +7,12 @@
 //! folds then give their weights to the same buckets. So the mean of the folds' logits is the logit
 //! of the mean of their weights, exactly, and one table is stored for them all.
 
+mod branch;
 mod cross;
 mod logistic;
 mod matrix;
 
+pub use branch::{branch, Branch};
 pub use cross::{choose, cross_fit, CrossFit, GRID};
 pub use logistic::{fit, Linear, Sample};
 pub use matrix::{view_for, Matrix, Texts};

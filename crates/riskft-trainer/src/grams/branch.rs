@@ -1,0 +1,83 @@
+//! The branch `grams` of a run.
+
+use std::time::Instant;
+
+use riskft_core::cell::Cell;
+use riskft_core::dataset::Dataset;
+use riskft_core::grams::Table;
+use riskft_core::model::GramsInput;
+use riskft_core::protocol::Progress;
+use riskft_core::refusal::{code, Refusal, Result};
+
+use super::{choose, view_for, Matrix, Sample, Texts, GRID};
+use crate::rows::Reader;
+use crate::run::Run;
+
+/// The branch as fitted.
+pub struct Branch {
+    pub table: Table,
+    pub input: GramsInput,
+    /// Out-of-fold logits by place.
+    pub logits: Vec<f64>,
+    /// What it reads, in words.
+    pub what: String,
+    pub seconds: f64,
+}
+
+/// Fits the branch on the folds of the first repeat; None where no text tells more than the base
+/// rate, or the texts are too long in all to be counted.
+///
+/// # Errors
+/// 38000 when the solver fails.
+pub fn branch(run: &Run<'_>, dataset: &Dataset) -> Result<Option<Branch>> {
+    let start = Instant::now();
+    run.reporter.progress(Progress { phase: "grams".into(), ..Progress::default() });
+    let texts = texts(run, dataset)?;
+    let bytes = texts.cells.iter().map(|text| text.len()).sum();
+    let Some(view) = view_for(bytes) else {
+        run.reporter.notice("the texts are too long in all for their n-grams to be counted");
+        return Ok(None);
+    };
+    let fitted = &run.folds.fitted;
+    let matrix = Matrix::read(view, &texts, fitted)?;
+    let weights: Vec<f64> = run.folds.weights.iter().map(|weight| f64::from(*weight)).collect();
+    let columns: Vec<usize> = (0..texts.columns.len()).collect();
+    let labels = &run.rows.labels;
+    let sample =
+        Sample { matrix: &matrix, rows: fitted, labels, weights: &weights, columns: &columns };
+    let folds: Vec<u8> = fitted.iter().map(|place| run.folds.fold(*place)).collect();
+    let Some(best) = choose(sample, &folds, GRID).map_err(failed)? else { return Ok(None) };
+    let table = matrix.table(&best.columns, &best.model.weights, best.model.bias);
+    let mut logits = vec![f64::NAN; labels.len()];
+    fitted.iter().zip(&best.out_of_fold).for_each(|(place, z)| logits[*place as usize] = *z);
+    let name = |column: &usize| run.encoding.texts[*column].name.as_str();
+    let names: Vec<&str> = best.columns.iter().map(name).collect();
+    Ok(Some(Branch {
+        table: table.map_err(failed)?,
+        input: GramsInput { view, texts: best.columns.clone() },
+        logits,
+        what: format!("n-grams of {}, C = {}", names.join(", "), best.c),
+        seconds: start.elapsed().as_secs_f64(),
+    }))
+}
+
+/// The texts as scoring reads them: blanks at both ends cut.
+fn texts<'a>(run: &Run<'a>, dataset: &'a Dataset) -> Result<Texts<'a>> {
+    let reader = Reader::new(dataset, run.encoding)?;
+    let mut cells = Vec::with_capacity(run.rows.source.len() * run.encoding.texts.len());
+    for row in &run.rows.source {
+        cells.extend(run.encoding.texts.iter().map(|text| {
+            match reader.text_cell(text.source, *row as usize) {
+                Cell::Text(value) => value.trim(),
+                _ => "",
+            }
+        }));
+    }
+    Ok(Texts { columns: (0..run.encoding.texts.len() as u32).collect(), cells })
+}
+
+fn failed(what: String) -> Refusal {
+    Refusal::new(code::EXTERNAL_ROUTINE, "fitting the n-grams failed")
+        .detail(format!("The solver reported: {what}."))
+        .hint("Set options.grams to \"never\" to train without them.")
+}
