@@ -65,6 +65,15 @@ pub enum KeepText {
     Always,
 }
 
+/// When a tuned encoder takes the frozen one's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeepTuned {
+    /// When it improves the AUC of rows left out by more than the paired standard error.
+    Better,
+    Always,
+}
+
 /// When n-grams of texts are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -230,6 +239,7 @@ pub struct Options {
     pub search: Search,
     pub text: TextMode,
     pub keep_text: KeepText,
+    pub keep_tuned: KeepTuned,
     pub grams: Grams,
     pub seed: u64,
     pub split: SplitShares,
@@ -285,6 +295,7 @@ impl Default for Options {
             search: Search { trials: 0, minutes: 0.0 },
             text: TextMode::Fields,
             keep_text: KeepText::Better,
+            keep_tuned: KeepTuned::Better,
             grams: Grams::Better,
             seed: 0,
             split: SplitShares { train: 0.55, validation: 0.15, calibration: 0.10, test: 0.20 },
@@ -344,7 +355,8 @@ impl Options {
             .hint(format!("Their product must be at most {MOST_NETWORKS}.")));
         }
         range("trees.rounds", self.trees.rounds as f64, 0.0, 5000.0)?;
-        range("trees.leaves", self.trees.leaves as f64, 0.0, 1024.0)?;
+        let least = if self.trees.leaves == 0 { 0.0 } else { 2.0 };
+        range("trees.leaves", self.trees.leaves as f64, least, 1024.0)?;
         range("trees.learning_rate", self.trees.learning_rate, 1e-3, 1.0)?;
         range("search.trials", self.search.trials as f64, 0.0, 1000.0)?;
         range("search.minutes", self.search.minutes, 0.0, 10_000.0)?;

@@ -8,6 +8,7 @@ use crate::folds::{Folds, Share};
 use crate::head::Head;
 use crate::rows::Rows;
 use crate::tensors::{to_doubles, to_floats};
+use crate::terms::Terms;
 
 /// Rows of one forward pass.
 const CHUNK: usize = 4096;
@@ -16,24 +17,32 @@ const CHUNK: usize = 4096;
 /// the time better spent on training.
 pub const MOST_JUDGED_ROWS: usize = 50_000;
 
-/// Logits [members][places], the rows' offset in them. `vectors` are normalised pooled vectors, in
-/// which a text number has the row `place`.
-pub fn member_logits(
-    head: &Head,
-    rows: &Rows,
-    places: &[u32],
-    vectors: Option<&Tensor>,
-    place: impl Fn(usize) -> usize,
-) -> Vec<Vec<f64>> {
+/// The network's logits [members][places].
+pub fn member_logits(head: &Head, rows: &Rows, places: &[u32]) -> Vec<Vec<f64>> {
     let _guard = tch::no_grad_guard();
     let mut members = vec![Vec::with_capacity(places.len()); head.plan.members as usize];
     for chunk in places.chunks(CHUNK) {
-        let logits = head.forward(&rows.batch(chunk, vectors, &place), false);
+        let logits = head.forward(&rows.batch(chunk), false);
         for (member, values) in members.iter_mut().zip(to_doubles(&logits).chunks(chunk.len())) {
             member.extend_from_slice(values);
         }
     }
     members
+}
+
+/// Sums of text terms. `vectors` are normalised pooled vectors, in which a text number has the row
+/// `place`.
+pub fn term_logits(
+    terms: &Terms,
+    rows: &Rows,
+    places: &[u32],
+    vectors: &Tensor,
+    place: impl Fn(usize) -> usize,
+) -> Vec<f64> {
+    let _guard = tch::no_grad_guard();
+    let of =
+        |chunk: &[u32]| to_doubles(&terms.forward(&rows.text_batch(chunk, vectors, &place), false));
+    places.chunks(CHUNK).flat_map(of).collect()
 }
 
 /// The logit of the members' mean probability, as the network is scored.
@@ -42,12 +51,6 @@ pub fn network_logits(members: &[Vec<f64>]) -> Vec<f64> {
         let sum: f64 = members.iter().map(|member| logistic(member[row])).sum();
         logit(sum / members.len() as f64)
     };
-    (0..members.first().map_or(0, Vec::len)).map(of).collect()
-}
-
-/// The members' mean logit, as the text branch is scored.
-pub fn text_logits(members: &[Vec<f64>]) -> Vec<f64> {
-    let of = |row: usize| members.iter().map(|m| m[row]).sum::<f64>() / members.len() as f64;
     (0..members.first().map_or(0, Vec::len)).map(of).collect()
 }
 

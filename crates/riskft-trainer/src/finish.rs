@@ -20,7 +20,7 @@ use tch::Kind;
 use crate::base::Base;
 use crate::bert::Bert;
 use crate::blend::{self, Blend};
-use crate::evaluate::{member_logits, network_logits, text_logits};
+use crate::evaluate::{member_logits, network_logits, term_logits};
 use crate::figures::{self, Judgement};
 use crate::fold;
 use crate::frozen::Tuned;
@@ -121,7 +121,7 @@ impl<'a> Trained<'a> {
             encoding.texts.clear();
         }
         let mut parts = Parts {
-            network: fold::network(self.network(), self.text().map(|(text, _)| &text.head)),
+            network: fold::network(self.network(), self.text().map(|(text, _)| &text.terms)),
             grams: grams.map(|branch| branch.table.clone()),
             ..Parts::default()
         };
@@ -272,9 +272,9 @@ impl<'a> Trained<'a> {
 
     /// Logits of the float branches, the encoder in f32. Trees and n-grams have one arithmetic only.
     fn float_logits(&self, rows: &Judgement, overlay: &TensorMap) -> Result<Vec<f64>> {
-        let network = self.network().map(|head| {
-            network_logits(&member_logits(head, self.run.rows, &rows.places, None, |n| n))
-        });
+        let network = self
+            .network()
+            .map(|head| network_logits(&member_logits(head, self.run.rows, &rows.places)));
         let text = match self.text() {
             Some((text, base)) => Some(self.float_text(text, base, &rows.places, overlay)?),
             None => None,
@@ -315,7 +315,7 @@ impl<'a> Trained<'a> {
         let numbers = rows.distinct(places);
         let vectors = tuned.vectors_in_runs(&numbers);
         let place = |n: usize| numbers.binary_search(&n).unwrap_or(0);
-        Ok(text_logits(&member_logits(&text.head, rows, places, Some(&vectors), place)))
+        Ok(term_logits(&text.terms, rows, places, &vectors, place))
     }
 
     fn files(&self, quantized: Quantized, judged: &Judged) -> Result<Vec<(BlobHeader, Vec<u8>)>> {
@@ -369,11 +369,10 @@ impl<'a> Trained<'a> {
     /// Float heads and tuning, for later updates, and the rows that they were fitted on.
     fn training_file(&self) -> Result<Vec<u8>> {
         let tuning = self.text().map(|(text, _)| text.tuning.tensors()).unwrap_or_default();
-        let heads = [("network", self.network()), ("text", self.text().map(|(t, _)| &t.head))];
-        let head = heads.into_iter().flat_map(|(branch, head)| {
-            let named = head.map(Head::named).unwrap_or_default().into_iter();
-            named.map(move |(name, t)| (format!("{branch}.{name}"), to_float_tensor(t)))
-        });
+        let named = self.network().map(Head::named).unwrap_or_default().into_iter();
+        let network = named.map(|(name, t)| (format!("network.{name}"), to_float_tensor(t)));
+        let terms = self.text().map(|(text, _)| to_float_tensor(&text.terms.weight));
+        let head = network.chain(terms.map(|terms| ("text.weight".to_owned(), terms)));
         let mut tensors: TensorSet = tuning
             .into_iter()
             .map(|(name, tensor)| (format!("encoder.{name}"), tensor))

@@ -1,4 +1,4 @@
-//! Fitting a head: the network, or the text terms on the frozen encoder's vectors.
+//! Fitting the network.
 
 use std::time::Instant;
 
@@ -36,8 +36,6 @@ pub struct Reached {
 pub struct Lesson<'a> {
     pub rows: &'a Rows,
     pub folds: &'a Folds,
-    /// Normalised pooled vectors by text number.
-    pub vectors: Option<&'a Tensor>,
     /// By place: a logit that the head's is added to.
     pub offset: Option<&'a [f64]>,
     pub options: &'a Options,
@@ -194,20 +192,20 @@ impl<'a> Stage<'a> {
     }
 
     fn left_out(&self, places: &[u32]) -> Vec<f64> {
-        let Lesson { rows, folds, vectors, .. } = self.lesson;
-        let members = member_logits(self.head, rows, places, vectors, |n| n);
+        let Lesson { rows, folds, .. } = self.lesson;
+        let members = member_logits(self.head, rows, places);
         left_out(folds, &members, places)
     }
 
     /// One pass over `order`; true when the bound on steps is reached.
     fn epoch(&mut self, order: &[u32], epoch: usize) -> bool {
-        let Lesson { rows, vectors, options, phase, reporter, .. } = self.lesson;
+        let Lesson { rows, options, phase, reporter, .. } = self.lesson;
         let members = self.head.plan.members;
         let batches = order.len().div_ceil(self.batch);
         let mut sum = Tensor::zeros([], (Kind::Float, rows.device()));
         for (done, batch) in order.chunks(self.batch).enumerate() {
             let index = rows.index(batch);
-            let mut logits = self.head.forward(&rows.batch(batch, vectors, |n| n), true);
+            let mut logits = self.head.forward(&rows.batch(batch), true);
             if let Some(offset) = &self.offset {
                 logits += offset.index_select(0, &index);
             }

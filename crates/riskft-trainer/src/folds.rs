@@ -36,13 +36,12 @@ impl Folds {
         let fitted: Vec<u32> = (0..rows.source.len() as u32)
             .filter(|place| prepared.parts[rows.source[*place as usize] as usize] != Part::Test)
             .collect();
-        let source: Vec<u32> = fitted.iter().map(|place| rows.source[*place as usize]).collect();
         let repeats = options.repeats_of(fitted.len());
         let mut shares = Vec::with_capacity(repeats * options.folds);
         for repeat in 0..repeats as u64 {
             let seed = options.seed.wrapping_mul(0x9e37).wrapping_add(repeat);
-            let (hashes, labels) = (&prepared.row_hashes, &prepared.labels);
-            let of = split::folds(hashes, labels, &source, options.folds, seed);
+            let (hashes, labels) = (&rows.hashes, &rows.labels);
+            let of = split::folds(hashes, labels, &fitted, options.folds, seed);
             for fold in 0..options.folds as u8 {
                 let mut model = vec![Share::Out; rows.source.len()];
                 for (place, own) in fitted.iter().zip(&of) {

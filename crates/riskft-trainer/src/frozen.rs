@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::bert::{pool, Bert, Group};
-use crate::head::normalise;
+use crate::terms::normalise;
 use crate::texts::Texts;
 use crate::tuning::Tuning;
 

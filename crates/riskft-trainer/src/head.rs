@@ -1,19 +1,14 @@
-//! The head in libtorch: the tabular network and the additive text terms of
-//! `riskft_core::network`, all members in one batched computation.
+//! The network in libtorch, as `riskft_core::network` has it, all members in one batched computation.
 
 use riskft_core::encode::{Encoding, MAX_BINS};
 use riskft_core::network::NUMBER_WIDTH;
 use riskft_core::options::Options;
 use tch::{Device, Kind, Tensor};
 
-/// Width of a text's projection.
-pub const TEXT_WIDTH: i64 = 16;
 const EMBEDDING_WIDTH: i64 = 6;
 const EMBEDDING_DEVIATION: f64 = 0.3;
 const EMBEDDING_DROPOUT: f64 = 0.3;
 const HIDDEN_DROPOUT: f64 = 0.3;
-const TEXT_DROPOUT: f64 = 0.5;
-pub const NORM_EPSILON: f64 = 1e-5;
 
 /// Sizes of a head.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,9 +19,6 @@ pub struct Plan {
     pub bins: Vec<usize>,
     /// Codes and embedding width of each category.
     pub categories: Vec<(usize, usize)>,
-    pub texts: i64,
-    /// Width of a pooled text vector.
-    pub width: i64,
     /// Logit at which the members start: that of the training rows' base rate.
     pub start: f64,
 }
@@ -39,22 +31,7 @@ impl Plan {
             hidden: options.hidden as i64,
             bins: encoding.numbers.iter().map(|n| n.edges.len().saturating_sub(1)).collect(),
             categories: encoding.categories.iter().map(|c| (c.codes(), c.dimension())).collect(),
-            texts: 0,
-            width: 0,
             start: riskft_core::math::logit(base_rate),
-        }
-    }
-
-    /// The text branch: terms of texts whose pooled vectors have this width.
-    pub fn text(encoding: &Encoding, members: usize, width: usize) -> Self {
-        Plan {
-            members: members as i64,
-            hidden: 0,
-            bins: Vec::new(),
-            categories: Vec::new(),
-            texts: encoding.texts.len() as i64,
-            width: width as i64,
-            start: 0.0,
         }
     }
 
@@ -87,17 +64,9 @@ pub struct Batch {
     pub positions: Tensor,
     /// [rows, categories], integers
     pub codes: Tensor,
-    pub texts: Option<TextBatch>,
 }
 
-pub struct TextBatch {
-    /// Normalised pooled vectors [texts, rows, width]
-    pub vectors: Tensor,
-    /// [texts, rows]: 1 where there is a text, else 0
-    pub present: Tensor,
-}
-
-/// Parameters of all members; M = members, C = numbers, K = categories, F = texts.
+/// Parameters of all members; M = members, C = numbers, K = categories.
 pub struct Head {
     pub plan: Plan,
     /// [C, MAX_BINS, M * NUMBER_WIDTH]
@@ -109,14 +78,6 @@ pub struct Head {
     pub(crate) embedding: Tensor,
     /// [M, inputs, outputs] and [M, 1, outputs]: two hidden layers and the output
     pub(crate) layers: Vec<(Tensor, Tensor)>,
-    /// [F, M, 1, width]
-    pub(crate) text_gain: Tensor,
-    pub(crate) text_shift: Tensor,
-    /// [F * M, width, TEXT_WIDTH] and [F * M, 1, TEXT_WIDTH]
-    pub(crate) text_project: Tensor,
-    pub(crate) text_project_bias: Tensor,
-    /// [F * M, 1, TEXT_WIDTH]; starts at zero
-    pub(crate) text_out: Tensor,
     bins: Tensor,
     offsets: Tensor,
     used: Tensor,
@@ -148,7 +109,6 @@ impl Head {
                 (0..*width as i64).map(move |d| k as i64 * EMBEDDING_WIDTH + d)
             })
             .collect();
-        let pairs = plan.texts * m;
         Head {
             number_weight: leaf(number_weight),
             number_missing: leaf(number_missing),
@@ -157,15 +117,6 @@ impl Head {
                 Tensor::randn([codes, m * EMBEDDING_WIDTH], options) * EMBEDDING_DEVIATION,
             ),
             layers: layers(&plan, device),
-            text_gain: leaf(Tensor::ones([plan.texts, m, 1, plan.width], options)),
-            text_shift: leaf(Tensor::zeros([plan.texts, m, 1, plan.width], options)),
-            text_project: leaf(uniform(
-                &[pairs, plan.width, TEXT_WIDTH],
-                1.0 / (plan.width.max(1) as f64).sqrt(),
-                device,
-            )),
-            text_project_bias: leaf(Tensor::zeros([pairs, 1, TEXT_WIDTH], options)),
-            text_out: leaf(Tensor::zeros([pairs, 1, TEXT_WIDTH], options)),
             bins: Tensor::arange(MAX_BINS as i64, options),
             offsets: Tensor::from_slice(&offsets).to_device(device),
             used: Tensor::from_slice(&used).to_device(device),
@@ -173,36 +124,8 @@ impl Head {
         }
     }
 
-    /// A head of one member that has the text terms of another one's.
-    pub fn text_of(&self, member: i64) -> Head {
-        let _guard = tch::no_grad_guard();
-        let (f, m) = (self.plan.texts, self.plan.members);
-        let plan = Plan { members: 1, ..self.plan.clone() };
-        let head = Head::new(plan, self.text_out.device());
-        let pairs: Vec<i64> = (0..f).map(|f| f * m + member).collect();
-        let pairs = Tensor::from_slice(&pairs).to_device(self.text_out.device());
-        for (to, from) in [
-            (&head.text_gain, self.text_gain.narrow(1, member, 1)),
-            (&head.text_shift, self.text_shift.narrow(1, member, 1)),
-            (&head.text_project, self.text_project.index_select(0, &pairs)),
-            (&head.text_project_bias, self.text_project_bias.index_select(0, &pairs)),
-            (&head.text_out, self.text_out.index_select(0, &pairs)),
-        ] {
-            to.shallow_clone().copy_(&from);
-        }
-        head
-    }
-
     /// Logits [members, rows].
     pub fn forward(&self, batch: &Batch, train: bool) -> Tensor {
-        let tabular = self.tabular(batch, train);
-        match &batch.texts {
-            Some(texts) => tabular + self.text_terms(texts, train),
-            None => tabular,
-        }
-    }
-
-    fn tabular(&self, batch: &Batch, train: bool) -> Tensor {
         let rows = batch.positions.size()[0];
         let Some(((weight, bias), hidden)) = self.layers.split_last() else {
             let device = batch.positions.device();
@@ -248,28 +171,10 @@ impl Head {
             .dropout(EMBEDDING_DROPOUT, train)
     }
 
-    /// [M, rows]
-    fn text_terms(&self, texts: &TextBatch, train: bool) -> Tensor {
-        let size = texts.vectors.size();
-        let (f, rows, width, m) = (size[0], size[1], size[2], self.plan.members);
-        let x = texts.vectors.unsqueeze(1) * &self.text_gain + &self.text_shift;
-        let x = x.dropout(TEXT_DROPOUT, train).view([f * m, rows, width]);
-        let x = self.text_project_bias.baddbmm(&x, &self.text_project, 1, 1) * &self.text_out;
-        let terms = x.sum_dim_intlist(2, false, Kind::Float).view([f, m, rows]);
-        (terms * texts.present.unsqueeze(1)).sum_dim_intlist(0, false, Kind::Float)
-    }
-
     /// Parameters with weight decay (matrices and embeddings), and those without.
     pub fn parameters(&self) -> (Vec<Tensor>, Vec<Tensor>) {
-        let mut decayed = vec![
-            &self.number_weight,
-            &self.number_missing,
-            &self.embedding,
-            &self.text_project,
-            &self.text_out,
-        ];
-        let mut plain =
-            vec![&self.number_bias, &self.text_gain, &self.text_shift, &self.text_project_bias];
+        let mut decayed = vec![&self.number_weight, &self.number_missing, &self.embedding];
+        let mut plain = vec![&self.number_bias];
         for (weight, bias) in &self.layers {
             decayed.push(weight);
             plain.push(bias);
@@ -287,11 +192,6 @@ impl Head {
             ("number.missing".to_owned(), &self.number_missing),
             ("number.bias".to_owned(), &self.number_bias),
             ("embedding".to_owned(), &self.embedding),
-            ("text.gain".to_owned(), &self.text_gain),
-            ("text.shift".to_owned(), &self.text_shift),
-            ("text.project.weight".to_owned(), &self.text_project),
-            ("text.project.bias".to_owned(), &self.text_project_bias),
-            ("text.out".to_owned(), &self.text_out),
         ];
         for (i, (weight, bias)) in self.layers.iter().enumerate() {
             named.push((format!("layer.{i}.weight"), weight));
@@ -352,11 +252,4 @@ fn layers(plan: &Plan, device: Device) -> Vec<(Tensor, Tensor)> {
             (weight, leaf(bias))
         })
         .collect()
-}
-
-/// `(v - mean) / sqrt(var + 1e-5)` over the last dimension.
-pub fn normalise(vectors: &Tensor) -> Tensor {
-    let width = vectors.size().last().copied().unwrap_or(0);
-    let none: Option<Tensor> = None;
-    vectors.layer_norm([width], none.as_ref(), none.as_ref(), NORM_EPSILON, true)
 }

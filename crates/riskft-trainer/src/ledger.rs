@@ -12,7 +12,7 @@ pub struct Meter {
 }
 
 /// Phases during which the device works.
-const DEVICE_PHASES: [&str; 3] = ["encode", "head", "tune"];
+const DEVICE_PHASES: [&str; 6] = ["encode", "network", "trees", "grams", "text", "tune"];
 
 impl Default for Meter {
     fn default() -> Self {

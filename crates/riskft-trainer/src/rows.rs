@@ -8,9 +8,10 @@ use riskft_core::encode::{EncodedRow, Encoding, TextSource};
 use riskft_core::refusal::{code, Refusal, Result};
 use tch::{Device, Tensor};
 
-use crate::head::{Batch, TextBatch};
+use crate::head::Batch;
 use crate::random::Random;
 use crate::tensors::index;
+use crate::terms::TextBatch;
 use crate::texts::Collector;
 
 /// Reads rows of a dataset in the order of an encoding's columns.
@@ -83,6 +84,8 @@ pub struct Rows {
     pub labels: Vec<bool>,
     /// Places of train, validation, calibration and test rows.
     parts: [Vec<u32>; 4],
+    /// Of the rows as they are encoded.
+    pub hashes: Vec<u64>,
     /// What the trees read.
     pub features: Features,
     /// [rows, numbers], f32
@@ -118,6 +121,7 @@ impl Rows {
         for (row, (label, part)) in labels.iter().zip(parts).enumerate() {
             let (Some(label), Some(part)) = (label, place_of(*part)) else { continue };
             reader.encode(row, &mut cells, &mut encoded);
+            rows.hashes.push(encoding.row_hash(&encoded));
             rows.features.values.extend_from_slice(&encoded.features);
             keys.extend_from_slice(&encoded.keys);
             positions.extend_from_slice(&encoded.positions);
@@ -149,6 +153,7 @@ impl Rows {
             source: Vec::new(),
             labels: Vec::new(),
             parts: Default::default(),
+            hashes: Vec::new(),
             features: Features::default(),
             positions: Tensor::new(),
             codes: Tensor::new(),
@@ -218,23 +223,24 @@ impl Rows {
         numbers
     }
 
-    /// The rows as the head reads them. `vectors` are normalised pooled vectors [.., width];
-    /// `place` is a text's row in them.
-    pub fn batch(
-        &self,
-        rows: &[u32],
-        vectors: Option<&Tensor>,
-        place: impl Fn(usize) -> usize,
-    ) -> Batch {
+    /// The rows as the network reads them.
+    pub fn batch(&self, rows: &[u32]) -> Batch {
         let index = self.index(rows);
         Batch {
             positions: self.positions.index_select(0, &index),
             codes: self.codes.index_select(0, &index),
-            texts: vectors.map(|vectors| self.text_batch(rows, vectors, place)),
         }
     }
 
-    fn text_batch(
+    /// The part of a row.
+    pub fn part_of(&self, place: u32) -> Option<Part> {
+        let own = |part: &Part| self.part(*part).binary_search(&place).is_ok();
+        Part::LABELLED.into_iter().find(own)
+    }
+
+    /// The texts as the terms read them. `vectors` are normalised pooled vectors [.., width];
+    /// `place` is a text's row in them.
+    pub fn text_batch(
         &self,
         rows: &[u32],
         vectors: &Tensor,

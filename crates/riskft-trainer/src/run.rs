@@ -8,7 +8,7 @@ use riskft_core::dataset::{self, Dataset, Part, Prepared};
 use riskft_core::encode::{self, Encoding};
 use riskft_core::metrics;
 use riskft_core::model::BranchKind;
-use riskft_core::options::{Grams, KeepText, Method, TextMode};
+use riskft_core::options::{Calibrate, Grams, KeepText, Method, TextMode};
 use riskft_core::protocol::{BlobHeader, JobHeader, Ledger, Progress, TrainingResult};
 use riskft_core::refusal::{code, Refusal, Result};
 
@@ -69,9 +69,9 @@ pub fn run(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) -> 
     let mut fitted = run.tabular(&mut meter, &mut ledger)?;
     run.grams(&job.dataset, &mut fitted, &mut meter)?;
     if let Some(base) = &base {
-        let offset = run.offset(&fitted);
+        let offset = run.offset(&fitted, |kind| kind < BranchKind::Grams);
         let text = text::fit(&run, base, &offset, &mut meter, &mut ledger)?;
-        run.add_text(&mut fitted, text, &offset, &mut ledger);
+        run.add_text(&mut fitted, text, &mut ledger);
     }
     let blend = run.blend(&fitted)?;
     meter.phase("quantize");
@@ -201,6 +201,7 @@ pub struct Fitted {
 
 impl Run<'_> {
     fn ledger(&self, rows: usize, encoder: bool) -> Ledger {
+        let options = &self.header.options;
         let count = |part: Part| self.rows.part(part).len() as u64;
         let lengths = self.rows.text_numbers.iter().filter_map(|n| usize::try_from(*n).ok());
         Ledger {
@@ -208,6 +209,10 @@ impl Run<'_> {
             rows_unlabelled: (rows - self.rows.source.len()) as u64,
             rows_train: self.folds.fitted.len() as u64,
             rows_validation: self.folds.fitted.len() as u64,
+            rows_calibration: match options.calibrate {
+                Calibrate::Recent if self.header.time_column.is_some() => count(Part::Calibration),
+                _ => self.folds.fitted.len() as u64,
+            },
             rows_test: count(Part::Test),
             tokens: lengths.map(|n| self.texts.length(n) as u64).sum(),
             tokens_distinct: self.texts.tokens() as u64,
@@ -231,15 +236,13 @@ impl Run<'_> {
         }
         self.network(&mut fitted, meter, ledger)?;
         meter.phase("trees");
-        let hashes: Vec<u64> =
-            self.rows.source.iter().map(|row| self.prepared.row_hashes[*row as usize]).collect();
         let ground = Ground {
             features: &self.rows.features,
             labels: &self.rows.labels,
             folds: self.folds,
             encoding: self.encoding,
             options: &self.header.options,
-            hashes: &hashes,
+            hashes: &self.rows.hashes,
             threads: self.compute.threads,
         };
         if let Some(forest) = forest::fit(&ground, self.reporter)? {
@@ -276,7 +279,6 @@ impl Run<'_> {
         let lesson = Lesson {
             rows: self.rows,
             folds: self.folds,
-            vectors: None,
             offset: None,
             options,
             phase: "network",
@@ -306,7 +308,7 @@ impl Run<'_> {
         meter.phase("grams");
         let Some(branch) = grams::branch(self, dataset)? else { return Ok(()) };
         let labels = self.labels();
-        let before = (!fitted.candidates.is_empty()).then(|| self.offset(fitted));
+        let before = (!fitted.candidates.is_empty()).then(|| self.offset(fitted, |_| true));
         fitted.candidates.push(Candidate {
             kind: BranchKind::Grams,
             logits: branch.logits.clone(),
@@ -316,7 +318,7 @@ impl Run<'_> {
             what: branch.what.clone(),
         });
         let gain = before.and_then(|before| {
-            blend::gain(&self.offset(fitted), &before, &self.folds.fitted, &labels)
+            blend::gain(&self.offset(fitted, |_| true), &before, &self.folds.fitted, &labels)
         });
         if gain.is_some_and(|(gain, error)| gain <= error) {
             if let Some(candidate) = fitted.candidates.last_mut() {
@@ -327,52 +329,54 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What the text branch is fitted on top of: the blend so far, calibrated, or the base rate.
-    fn offset(&self, fitted: &Fitted) -> Vec<f64> {
+    /// The blend so far of some kinds of branches, or the base rate.
+    fn offset(&self, fitted: &Fitted, of: impl Fn(BranchKind) -> bool) -> Vec<f64> {
         let labels = self.labels();
-        if fitted.candidates.is_empty() {
+        let candidates: Vec<&Candidate> =
+            fitted.candidates.iter().filter(|c| c.kept && of(c.kind)).collect();
+        if candidates.is_empty() {
             let rate = metrics::base_rate(&labels).unwrap_or(0.5);
             return vec![riskft_core::math::logit(rate); self.rows.source.len()];
         }
-        let candidates: Vec<&Candidate> = fitted.candidates.iter().filter(|c| c.kept).collect();
         blend::fit(&candidates, &self.folds.fitted, &labels).out_of_fold
     }
 
-    fn add_text(&self, fitted: &mut Fitted, text: Text, offset: &[f64], ledger: &mut Ledger) {
+    /// Text beside what there is: kept if the blend with it is better than the one without.
+    fn add_text(&self, fitted: &mut Fitted, text: Text, ledger: &mut Ledger) {
         let labels = self.labels();
-        let total: Vec<f64> = text.logits.iter().zip(offset).map(|(own, z)| own + z).collect();
-        let gain = blend::gain(&total, offset, &self.folds.fitted, &labels);
-        let alone = fitted.candidates.is_empty();
-        let kept = alone
-            || self.header.options.keep_text == KeepText::Always
-            || gain.is_some_and(|(gain, error)| gain > error);
-        if !alone {
-            ledger.auc_without_text = blend::auc(offset, &self.folds.fitted, &labels);
-            ledger.text_gain_se = gain.map(|(_, error)| error);
-        }
-        ledger.text_kept = kept;
-        if !alone {
-            let figure = |v: Option<f64>| v.map_or("unknown".to_owned(), |v| format!("{v:.4}"));
-            self.reporter.notice(format!(
-                "validation AUC {} without text, text adds {} (standard error {}): {}",
-                figure(ledger.auc_without_text),
-                figure(gain.map(|(gain, _)| gain)),
-                figure(ledger.text_gain_se),
-                match kept {
-                    true => "text is kept",
-                    false => "text adds nothing reliable and is left out of the version",
-                }
-            ));
-        }
+        let before = (!fitted.candidates.is_empty()).then(|| self.offset(fitted, |_| true));
+        let tabular = fitted.candidates.iter().any(|c| c.kind < BranchKind::Grams);
         fitted.candidates.push(Candidate {
             kind: BranchKind::Text,
             logits: text.logits.clone(),
-            on_top: !alone,
-            kept,
+            on_top: tabular,
+            kept: true,
             seconds: text.seconds,
-            what: format!("{} encoder", if ledger.tuned_kept { "tuned" } else { "frozen" }),
+            what: text.what.clone(),
         });
         fitted.text = Some(text);
+        ledger.text_kept = true;
+        let Some(before) = before else { return };
+        let gain =
+            blend::gain(&self.offset(fitted, |_| true), &before, &self.folds.fitted, &labels);
+        let better = gain.is_some_and(|(gain, error)| gain > error);
+        ledger.text_kept = better || self.header.options.keep_text == KeepText::Always;
+        ledger.auc_without_text = blend::auc(&before, &self.folds.fitted, &labels);
+        ledger.text_gain_se = gain.map(|(_, error)| error);
+        if let Some(candidate) = fitted.candidates.last_mut() {
+            candidate.kept = ledger.text_kept;
+        }
+        let figure = |v: Option<f64>| v.map_or("unknown".to_owned(), |v| format!("{v:.4}"));
+        self.reporter.notice(format!(
+            "validation AUC {} without the encoder's text, which adds {} (standard error {}): {}",
+            figure(ledger.auc_without_text),
+            figure(gain.map(|(gain, _)| gain)),
+            figure(ledger.text_gain_se),
+            match ledger.text_kept {
+                true => "it is kept",
+                false => "it adds nothing reliable and is left out of the version",
+            }
+        ));
     }
 
     /// The weights of what was kept.

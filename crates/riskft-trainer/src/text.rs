@@ -6,25 +6,29 @@
 
 use std::time::Instant;
 
-use riskft_core::options::Method;
+use riskft_core::options::{KeepTuned, Method};
 use riskft_core::protocol::{Ledger, Progress};
 use riskft_core::refusal::Result;
 use tch::Kind;
 
 use crate::base::Base;
 use crate::bert::Bert;
-use crate::fit::{fit_head, Lesson, Reached};
+use crate::blend;
+use crate::fit::Lesson;
 use crate::frozen::{encode, fits, Frozen, Tuned};
-use crate::head::{Head, Plan};
 use crate::ledger::Meter;
+use crate::ridge::{self, Ridge};
 use crate::run::Run;
+use crate::terms::Terms;
 use crate::tune::{tune, TuneReport};
 use crate::tuning::{first_layer, Tuning};
 
 /// The branch as fitted.
 pub struct Text {
-    pub head: Head,
+    pub terms: Terms,
     pub tuning: Tuning,
+    /// What it is, in words.
+    pub what: String,
     /// Out-of-fold logits by place; of the first model's rows alone when the encoder was tuned.
     pub logits: Vec<f64>,
     pub seconds: f64,
@@ -51,10 +55,7 @@ pub fn fit(
 ) -> Result<Text> {
     let begin = Instant::now();
     let options = &run.header.options;
-    let plan = Plan::text(run.encoding, run.folds.models(), base.shape.width);
-    let head = Head::new(plan, run.compute.device);
-    ledger.parameters += (head.size() + base.parameters()) as u64;
-    ledger.parameters_trainable += head.size() as u64;
+    ledger.parameters += base.parameters() as u64;
     let split = first_layer(run.header.method, options, &base.shape);
     meter.phase("encode");
     let start = freeze(run, base, split)?;
@@ -62,31 +63,46 @@ pub fn fit(
     let lesson = Lesson {
         rows: run.rows,
         folds: run.folds,
-        vectors: Some(&start.frozen.vectors),
         offset: Some(offset),
         options,
         phase: "text",
         reporter: run.reporter,
     };
-    let reached = fit_head(&head, lesson)?;
-    ledger.auc_frozen = reached.judgement.auc;
-    let frozen = |head, reached: Reached| Text {
-        head,
+    let ridge = ridge::fit(&lesson, &start.frozen.vectors)?;
+    let labels = run.labels();
+    let whole: Vec<f64> = ridge.out_of_fold.iter().zip(offset).map(|(own, z)| own + z).collect();
+    ledger.auc_frozen = blend::auc(&whole, &run.folds.fitted, &labels);
+    let mean = ridge.weights.mean_dim(0, false, Kind::Float);
+    let frozen = Terms::new(&mean, run.compute.device);
+    ledger.parameters += frozen.size() as u64;
+    ledger.parameters_trainable += frozen.size() as u64;
+    let frozen = |ridge: Ridge| Text {
+        terms: frozen,
         tuning: Tuning::Frozen,
-        logits: reached.out_of_fold,
+        what: format!("frozen encoder, C = {}", ridge.c),
+        logits: ridge.out_of_fold,
         seconds: begin.elapsed().as_secs_f64(),
     };
     if options.epochs == 0 {
-        return Ok(frozen(head, reached));
+        return Ok(frozen(ridge));
     }
     meter.phase("tune");
-    let (one, tuning, report) = tuned(run, base, start, &head, (&reached, offset), ledger)?;
-    tell(run, &report, &reached, ledger);
-    if !report.is_kept() {
-        return Ok(frozen(head, reached));
+    let (terms, tuning, report) = tuned(run, base, start, &ridge, lesson, ledger)?;
+    tell(run, &report, ledger);
+    if !ledger.tuned_kept {
+        return Ok(frozen(ridge));
     }
-    let logits = report.reached.out_of_fold;
-    Ok(Text { head: one, tuning, logits, seconds: begin.elapsed().as_secs_f64() })
+    Ok(Text {
+        terms,
+        tuning,
+        what: format!(
+            "encoder tuned by {}, {} epochs",
+            run.header.method.name(),
+            report.reached.epochs
+        ),
+        logits: report.reached.out_of_fold,
+        seconds: begin.elapsed().as_secs_f64(),
+    })
 }
 
 fn freeze(run: &Run<'_>, base: &Base, split: usize) -> Result<Start> {
@@ -108,15 +124,15 @@ fn freeze(run: &Run<'_>, base: &Base, split: usize) -> Result<Start> {
     Ok(Start { bert, frozen, split })
 }
 
-/// Tunes from the frozen stage's first member, which has not seen the rows that judge.
+/// Tunes from the terms of the first model, which has not seen the rows that judge.
 fn tuned(
     run: &Run<'_>,
     base: &Base,
     start: Start,
-    head: &Head,
-    (reached, offset): (&Reached, &[f64]),
+    ridge: &Ridge,
+    lesson: Lesson<'_>,
     ledger: &mut Ledger,
-) -> Result<(Head, Tuning, TuneReport)> {
+) -> Result<(Terms, Tuning, TuneReport)> {
     let (header, compute) = (run.header, run.compute);
     let Start { mut bert, frozen, split } = start;
     if header.method == Method::Full {
@@ -124,7 +140,7 @@ fn tuned(
         bert = Bert::new(&base.shape, &base.tensors, Kind::Float, compute.device)?;
         bert.kind = compute.kind;
     }
-    let one = head.text_of(0);
+    let terms = Terms::new(&ridge.weights.get(0), compute.device);
     let tuning = Tuning::new(header.method, &header.options, &mut bert, compute.device);
     ledger.parameters_trainable += tuning.size() as u64;
     if header.method != Method::Full {
@@ -138,28 +154,21 @@ fn tuned(
         lower: frozen.lower.as_ref(),
         device: compute.device,
     };
-    let lesson = Lesson {
-        rows: run.rows,
-        folds: run.folds,
-        vectors: None,
-        offset: Some(offset),
-        options: &header.options,
-        phase: "tune",
-        reporter: run.reporter,
-    };
-    let report = tune(&tuned, &one, lesson, &reached.out_of_fold, header.method)?;
-    Ok((one, tuning, report))
+    let lesson = Lesson { phase: "tune", ..lesson };
+    let report = tune(&tuned, &terms, lesson, &ridge.out_of_fold, header.method)?;
+    Ok((terms, tuning, report))
 }
 
-fn tell(run: &Run<'_>, report: &TuneReport, frozen: &Reached, ledger: &mut Ledger) {
+fn tell(run: &Run<'_>, report: &TuneReport, ledger: &mut Ledger) {
     ledger.tune_epochs = report.reached.epochs as u64;
     ledger.tune_epoch_cpu_seconds = Some(report.epoch_cpu_seconds);
     ledger.auc_tuned = report.reached.judgement.auc;
     ledger.auc_gain_se = report.gain.map(|(_, error)| error);
-    ledger.tuned_kept = report.is_kept();
+    let always = run.header.options.keep_tuned == KeepTuned::Always;
+    ledger.tuned_kept = always || report.is_kept();
     // The frozen encoder on the same rows as the tuned one.
     let before = report.gain.zip(ledger.auc_tuned).map(|((gain, _), tuned)| tuned - gain);
-    ledger.auc_frozen = before.or(frozen.judgement.auc);
+    ledger.auc_frozen = before.or(ledger.auc_frozen);
     let figure = |auc: Option<f64>| auc.map_or("unknown".to_owned(), |auc| format!("{auc:.4}"));
     run.reporter.notice(format!(
         "validation AUC {} with the frozen encoder, {} after {} (standard error of the gain {}): \

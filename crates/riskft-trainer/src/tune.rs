@@ -9,20 +9,20 @@ use riskft_core::refusal::Result;
 use tch::{Device, Kind, Tensor};
 
 use crate::adam::{warm_up_cosine, AdamW};
-use crate::evaluate::{judge, loss_value, member_logits, text_logits, MOST_JUDGED_ROWS};
+use crate::evaluate::{judge, loss_value, term_logits, MOST_JUDGED_ROWS};
 use crate::events::Reporter;
-use crate::fit::{
-    all_parameters, batch_size, clip, loss, Best, Lesson, Reached, Snapshot, HEAD_DECAY,
-};
+use crate::fit::{batch_size, clip, loss, Best, Lesson, Reached, Snapshot};
 use crate::folds::{Folds, Share};
 use crate::frozen::Tuned;
-use crate::head::Head;
 use crate::ledger::usage;
 use crate::random::Random;
 use crate::rows::{sample, Rows};
+use crate::terms::Terms;
 
 /// Weight decay of the encoder's trainable matrices.
 const ENCODER_DECAY: f64 = 0.01;
+/// The text terms' rate, as a share of the network's: they start from their optimum.
+const TERMS_RATE: f64 = 0.1;
 /// Share of the steps over which the rate rises.
 const WARM_UP: f64 = 0.1;
 /// Peak rate of full fine-tuning in place of the default one, which is LoRA's: all weights at
@@ -65,13 +65,13 @@ pub fn peak_rate(method: Method, options: &Options) -> f64 {
 /// 22000 when no epoch gives finite scores.
 pub fn tune(
     tuned: &Tuned<'_>,
-    head: &Head,
+    terms: &Terms,
     lesson: Lesson<'_>,
     frozen: &[f64],
     method: Method,
 ) -> Result<TuneReport> {
     let options = lesson.options;
-    let mut stage = Stage::new(tuned, head, lesson, method);
+    let mut stage = Stage::new(tuned, terms, lesson, method);
     let labels = lesson.rows.labels_of(&stage.judged);
     let mut best = Best::default();
     let mut kept = Snapshot::take(&stage.parameters);
@@ -109,7 +109,7 @@ pub fn tune(
 
 struct Stage<'a> {
     tuned: &'a Tuned<'a>,
-    head: &'a Head,
+    terms: &'a Terms,
     rows: &'a Rows,
     folds: &'a Folds,
     offset: Option<Tensor>,
@@ -130,17 +130,16 @@ struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    fn new(tuned: &'a Tuned<'a>, head: &'a Head, lesson: Lesson<'a>, method: Method) -> Self {
+    fn new(tuned: &'a Tuned<'a>, terms: &'a Terms, lesson: Lesson<'a>, method: Method) -> Self {
         let Lesson { rows, folds, options, reporter, .. } = lesson;
         let rate = peak_rate(method, options);
-        let (decayed, plain) = head.parameters();
+        let weights = [terms.weight.shallow_clone()];
         let (encoder_decayed, encoder_plain) = tuned.tuning.parameters();
         let mut optimizer = AdamW::default();
-        optimizer.add(&decayed, options.head_learning_rate, HEAD_DECAY);
-        optimizer.add(&plain, options.head_learning_rate, 0.0);
+        optimizer.add(&weights, options.head_learning_rate * TERMS_RATE, 0.0);
         optimizer.add(&encoder_decayed, rate, ENCODER_DECAY);
         optimizer.add(&encoder_plain, rate, 0.0);
-        let mut parameters = all_parameters(head);
+        let mut parameters: Vec<Tensor> = weights.into();
         parameters.extend(encoder_decayed.into_iter().chain(encoder_plain));
         let train = folds.places(0, Share::Train).len();
         let batch = batch_size(options, train);
@@ -157,7 +156,7 @@ impl<'a> Stage<'a> {
             folds,
             offset: lesson.offset_tensor(),
             tuned,
-            head,
+            terms,
             rows,
             options,
             reporter,
@@ -204,7 +203,6 @@ impl<'a> Stage<'a> {
 
     /// One step over a batch, in parts that bound the memory; the loss for each member.
     fn step(&mut self, batch: &[u32]) -> Tensor {
-        let members = self.head.plan.members;
         let mut sum = Tensor::zeros([], (Kind::Float, self.tuned.device));
         for part in self.parts(batch) {
             let numbers = self.rows.distinct(part);
@@ -214,7 +212,7 @@ impl<'a> Stage<'a> {
                 false => self.tuned.vectors(&numbers, true),
             };
             let place = |n: usize| numbers.binary_search(&n).unwrap_or(0);
-            let mut logits = self.head.forward(&self.rows.batch(part, Some(&vectors), place), true);
+            let mut logits = self.terms.forward(&self.rows.text_batch(part, &vectors, place), true);
             if let Some(offset) = &self.offset {
                 logits += offset.index_select(0, &self.rows.index(part));
             }
@@ -222,10 +220,11 @@ impl<'a> Stage<'a> {
             let weights: Vec<f32> =
                 part.iter().map(|place| self.folds.weights[*place as usize]).collect();
             let weights = Tensor::from_slice(&weights).to_device(self.tuned.device);
-            let weights = weights.unsqueeze(0).expand_as(&logits);
+            let weights = weights.unsqueeze(0);
+            let logits = logits.unsqueeze(0);
             let loss = loss(&logits, &self.rows.targets(part), &weights) * share;
             loss.backward();
-            sum += loss.detach() / members as f64;
+            sum += loss.detach();
         }
         let factor = warm_up_cosine(
             self.steps,
@@ -235,7 +234,7 @@ impl<'a> Stage<'a> {
         for (group, peak) in self.optimizer.groups.iter_mut().zip(&self.peaks) {
             group.rate = peak * factor;
         }
-        self.optimizer.step(clip(members));
+        self.optimizer.step(clip(1));
         self.steps += 1;
         sum
     }
@@ -265,7 +264,7 @@ impl<'a> Stage<'a> {
         let numbers = self.rows.distinct(places);
         let vectors = self.tuned.vectors_in_runs(&numbers);
         let place = |n: usize| numbers.binary_search(&n).unwrap_or(0);
-        text_logits(&member_logits(self.head, self.rows, places, Some(&vectors), place))
+        term_logits(self.terms, self.rows, places, &vectors, place)
     }
 
     fn report(&self, epoch: usize, auc: Option<f64>) {

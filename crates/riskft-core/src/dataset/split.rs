@@ -41,16 +41,10 @@ pub fn by_hash(hashes: &[u64], labels: &[Option<bool>], shares: SplitShares) -> 
 
 /// The fold of each of `rows`, 0..`folds`: stratified by class, identical rows in one fold unless
 /// they are common, in no relation to the order of the rows. Other seeds give other folds.
-pub fn folds(
-    hashes: &[u64],
-    labels: &[Option<bool>],
-    rows: &[u32],
-    folds: usize,
-    seed: u64,
-) -> Vec<u8> {
+pub fn folds(hashes: &[u64], labels: &[bool], rows: &[u32], folds: usize, seed: u64) -> Vec<u8> {
     let hashes: Vec<u64> =
         rows.iter().map(|row| mix(hashes[*row as usize] ^ mix(seed ^ 0x666f_6c64))).collect();
-    let labels: Vec<Option<bool>> = rows.iter().map(|row| labels[*row as usize]).collect();
+    let labels: Vec<Option<bool>> = rows.iter().map(|row| Some(labels[*row as usize])).collect();
     let mut of = vec![0; rows.len()];
     let mut next = 0;
     for class in &mut units(&hashes, &labels) {
@@ -189,14 +183,14 @@ mod tests {
     #[test]
     fn folds_are_even_in_each_class_and_keep_copies_together() {
         let hashes: Vec<u64> = (0..1000).map(|i| mix(i / 2)).collect();
-        let labels: Vec<Option<bool>> = (0..1000).map(|i| Some(i / 2 % 10 == 0)).collect();
+        let labels: Vec<bool> = (0..1000).map(|i| i / 2 % 10 == 0).collect();
         let rows: Vec<u32> = (100..1000).collect();
         let of = folds(&hashes, &labels, &rows, 5, 3);
         assert!(of.chunks(2).all(|pair| pair[0] == pair[1]));
         for fold in 0..5 {
             let mine = |class: bool| {
                 let of_class =
-                    |(row, f): &(&u32, &u8)| **f == fold && labels[**row as usize] == Some(class);
+                    |(row, f): &(&u32, &u8)| **f == fold && labels[**row as usize] == class;
                 rows.iter().zip(&of).filter(of_class).count()
             };
             assert_eq!((mine(true), mine(false)), (18, 162));

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::cell::Cell;
 use crate::dataset::dates;
+use crate::dataset::hash::{bytes_hash, mix};
 
 /// Code of a rare or unseen label, and of a missing one.
 pub const RARE: u32 = 0;
@@ -37,6 +38,21 @@ impl Encoding {
                 }
             }
         }
+    }
+
+    /// A hash of what the branches read of a row: the same for tables that hold the same values in
+    /// other types, and for any order of their columns.
+    pub fn row_hash(&self, row: &EncodedRow) -> u64 {
+        let numbers = self.numbers.iter().map(|n| &n.name);
+        let names = numbers.chain(self.categories.iter().map(|category| &category.name));
+        let tabular = names.zip(&row.features).map(|(name, value)| {
+            let bits = if value.is_nan() { u64::MAX } else { (value + 0.0).to_bits() };
+            mix(bytes_hash(name.as_bytes()) ^ mix(bits))
+        });
+        let texts = self.texts.iter().zip(&row.texts).map(|(input, text)| {
+            mix(bytes_hash(input.name.as_bytes()) ^ bytes_hash(text.as_bytes()))
+        });
+        mix(tabular.chain(texts).fold(0, u64::wrapping_add))
     }
 
     /// The row as one text: `name is value; ...` in the order of the columns, missing cells left

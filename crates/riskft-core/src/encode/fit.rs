@@ -50,7 +50,7 @@ pub fn fit(data: &Dataset, prepared: &Prepared, header: &JobHeader) -> Encoding 
     let fitter = Fitter::new(data, prepared, plans, &encoding.columns, header.reference_date);
     encoding.numbers = fitter.number_inputs();
     encoding.categories = fitter.category_inputs();
-    encoding.statistics = fitter.statistics(&encoding, &prepared.row_hashes);
+    encoding.statistics = fitter.statistics(&encoding);
     if texts {
         encoding.texts = fitter.text_inputs(header);
     }
@@ -296,10 +296,10 @@ impl<'a> Fitter<'a> {
         counts.iter().all(|rows| *rows >= frequent(self.rows.len()))
     }
 
-    fn statistics(&self, encoding: &Encoding, hashes: &[u64]) -> Vec<StatisticInput> {
+    fn statistics(&self, encoding: &Encoding) -> Vec<StatisticInput> {
         let columns: Vec<usize> = self.plans.iter().map(|plan| plan.index).collect();
         let (rows, labels) = (&self.sample[..], &self.labels[..]);
-        Groups { data: self.data, columns: &columns, rows, labels, hashes }.fit(encoding)
+        Groups { data: self.data, columns: &columns, rows, labels }.fit(encoding)
     }
 
     fn text_inputs(&self, header: &JobHeader) -> Vec<TextInput> {

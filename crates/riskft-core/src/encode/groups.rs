@@ -5,7 +5,7 @@
 //! a pair has to add to the better one of its two labels.
 
 use super::statistic::{KeyPart, Keys, StatisticInput};
-use super::{CategorySource, Encoding, NumberSource};
+use super::{CategorySource, EncodedRow, Encoding, NumberSource};
 use crate::cell::Cell;
 use crate::dataset::hash::mix;
 use crate::dataset::Dataset;
@@ -29,7 +29,6 @@ pub(super) struct Groups<'a> {
     pub columns: &'a [usize],
     pub rows: &'a [u32],
     pub labels: &'a [bool],
-    pub hashes: &'a [u64],
 }
 
 struct Candidate {
@@ -42,17 +41,23 @@ impl Groups<'_> {
         if self.rows.len() < LEAST_ROWS {
             return Vec::new();
         }
-        let singles = self.judged(encoding, singles(encoding));
-        let pairs = self.pairs(encoding, &singles);
+        let hashes = self.hashes(encoding);
+        let singles = self.judged(encoding, singles(encoding), &hashes);
+        let pairs = self.pairs(encoding, &singles, &hashes);
         let mut kept: Vec<StatisticInput> = singles.into_iter().map(|c| c.input).collect();
         kept.extend(pairs);
         kept
     }
 
     /// Candidates with their losses, without those that tell rows apart or nothing.
-    fn judged(&self, encoding: &Encoding, inputs: Vec<StatisticInput>) -> Vec<Candidate> {
+    fn judged(
+        &self,
+        encoding: &Encoding,
+        inputs: Vec<StatisticInput>,
+        hashes: &[u64],
+    ) -> Vec<Candidate> {
         let keys = self.keys(encoding, &inputs);
-        let losses = self.losses(&keys);
+        let losses = self.losses(&keys, hashes);
         let most = (self.rows.len() as f64 * MOST_DISTINCT) as usize;
         let positive = self.labels.iter().filter(|label| **label).count();
         let rate = positive as f64 / self.labels.len().max(1) as f64;
@@ -74,7 +79,12 @@ impl Groups<'_> {
         kept
     }
 
-    fn pairs(&self, encoding: &Encoding, singles: &[Candidate]) -> Vec<StatisticInput> {
+    fn pairs(
+        &self,
+        encoding: &Encoding,
+        singles: &[Candidate],
+        hashes: &[u64],
+    ) -> Vec<StatisticInput> {
         let mut order: Vec<usize> = (0..singles.len()).collect();
         order.sort_by(|a, b| singles[*a].loss.total_cmp(&singles[*b].loss));
         order.truncate(PAIRED);
@@ -95,13 +105,25 @@ impl Groups<'_> {
             }
         }
         let keys = self.keys(encoding, &inputs);
-        let losses = self.losses(&keys);
+        let losses = self.losses(&keys, hashes);
         let gain = |s: usize| inputs[s].parent.map_or(0.0, |parent| losses[parent]) - losses[s];
         let mut pairs: Vec<usize> =
             (first..inputs.len()).filter(|s| gain(*s) > LEAST_GAIN).collect();
         pairs.sort_by(|a, b| gain(*b).total_cmp(&gain(*a)));
         pairs.truncate(PAIRS);
         pairs.into_iter().map(|s| inputs[s].clone()).collect()
+    }
+
+    /// Hashes of the rows as they are encoded, so that equal rows lie in one part.
+    fn hashes(&self, encoding: &Encoding) -> Vec<u64> {
+        let (mut cells, mut encoded) = (Vec::new(), EncodedRow::default());
+        let hash = |row: &u32| {
+            cells.clear();
+            cells.extend(self.columns.iter().map(|c| self.data.columns[*c].cell(*row as usize)));
+            encoding.encode_row(&cells, &mut encoded);
+            encoding.row_hash(&encoded)
+        };
+        self.rows.iter().map(hash).collect()
     }
 
     fn keys(&self, encoding: &Encoding, inputs: &[StatisticInput]) -> Keys {
@@ -116,10 +138,10 @@ impl Groups<'_> {
     }
 
     /// Log-loss of each statistic's cross-fitted estimates.
-    fn losses(&self, keys: &Keys) -> Vec<f64> {
+    fn losses(&self, keys: &Keys, hashes: &[u64]) -> Vec<f64> {
         let rows: Vec<u32> = (0..self.rows.len() as u32).collect();
         let label = |row: u32| self.labels[row as usize];
-        let part = |row: u32| mix(self.hashes[self.rows[row as usize] as usize] ^ 0x6772_6f75_7073);
+        let part = |row: u32| mix(hashes[row as usize] ^ 0x6772_6f75_7073);
         let features = keys.cross_fitted(&rows, label, part);
         let mut losses = vec![0.0; keys.len()];
         for (row, features) in features.chunks_exact(2 * keys.len().max(1)).enumerate() {

@@ -15,6 +15,7 @@ use super::value::{label, Scratch};
 use super::Encoding;
 use crate::cell::Cell;
 use crate::dataset::hash::{bytes_hash, mix};
+use crate::options::Role;
 
 /// Rows of the parent's estimate that a label's own rows are mixed with.
 pub const PRIOR: f64 = 20.0;
@@ -40,7 +41,7 @@ pub struct StatisticInput {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyPart {
-    /// The whole label, of a cell of any type.
+    /// The whole label, of a cell of any type; the value of a number or a flag.
     Value(usize),
     /// Its first `.1` characters.
     Prefix(usize, usize),
@@ -81,6 +82,12 @@ impl Encoding {
         keys
     }
 
+    /// Whether a column's labels are its values, however they are written.
+    fn is_number(&self, column: usize) -> bool {
+        let role = self.columns.get(column).map(|column| column.role);
+        matches!(role, Some(Role::Number | Role::Flag))
+    }
+
     fn label_hash(&self, part: KeyPart, cells: &[Cell<'_>], scratch: &mut Scratch) -> u64 {
         let number = |value: f64| match value.is_nan() {
             true => MISSING,
@@ -91,6 +98,9 @@ impl Encoding {
             label.map_or(MISSING, |label| bytes_hash(prefix(label, cut).as_bytes()))
         };
         match part {
+            KeyPart::Value(column) if self.is_number(column) => {
+                number(self.value_of(column, cells))
+            }
             KeyPart::Value(column) => text(column, usize::MAX),
             KeyPart::Prefix(column, length) => text(column, length),
             KeyPart::Year(column) => number(year(self.value_of(column, cells)) + 0.0),
