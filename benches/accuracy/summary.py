@@ -193,5 +193,6 @@ def tuning(scores, _best):
 
 def memory(scores, name):
     peak = scores.cost(name, "peak_memory_bytes") / 2**30
+    kept = sum(notes["chosen"].get("tuned kept") is True for notes in scores.notes[name])
     return (f"* {name}: {scores.cost(name, 'cpu_seconds'):.0f} CPU s and {peak:.2f} GiB of memory "
-            "a training")
+            f"a training; the tuned encoder kept in {kept} of {len(scores.keys)}")

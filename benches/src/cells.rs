@@ -67,7 +67,8 @@ fn contestants(experiment: &Experiment) -> Vec<Contestant> {
     if experiment.table == "complaints" {
         // The encoder alone, as in the papers that compare LoRA with full fine-tuning.
         let encoder = |name, method, epochs: Option<i32>| {
-            let mut options = json!({ "keep_text": "always", "trees": { "rounds": 0 } });
+            let mut options =
+                json!({ "keep_text": "always", "trees": { "rounds": 0 }, "grams": "never" });
             if let Some(epochs) = epochs {
                 options["epochs"] = json!(epochs);
             }
@@ -230,12 +231,16 @@ impl Cell<'_> {
     fn costs(&self, session: &mut Session, run: i64, mut notes: Value) -> String {
         let row = session
             .query_one(
-                "SELECT cpu_seconds, peak_memory_bytes FROM riskft.costs WHERE run = $1",
+                "SELECT c.cpu_seconds, c.peak_memory_bytes, r.auc_frozen, r.auc_tuned, r.tuned_kept
+                 FROM riskft.costs c JOIN riskft.runs r USING (run) WHERE c.run = $1",
                 &[&run],
             )
             .unwrap_or_else(|e| panic!("costs of run {run}: {e:?}"));
         notes["cpu_seconds"] = json!(row.get::<_, f64>(0));
         notes["peak_memory_bytes"] = json!(row.get::<_, i64>(1));
+        notes["chosen"]["auc frozen"] = json!(row.get::<_, Option<f64>>(2));
+        notes["chosen"]["auc tuned"] = json!(row.get::<_, Option<f64>>(3));
+        notes["chosen"]["tuned kept"] = json!(row.get::<_, Option<bool>>(4));
         notes.to_string()
     }
 }
