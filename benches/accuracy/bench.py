@@ -31,6 +31,9 @@ TABLE_PEERS = {
     "catboost": trees.catboost_peer,
 }
 TEXTS = {"complaints": "narrative"}
+# Contestants that are the mean of two peers' logits.
+TREES_AVERAGED = {"xgboost+catboost": ("xgboost", "catboost")}
+TEXTS_AVERAGED = {"words+frozen": ("words", "frozen")}
 
 
 def write_parts(folder, experiment):
@@ -70,6 +73,7 @@ def peers(folder, experiment):
         for name, peer in TABLE_PEERS.items():
             compute(folder, experiment, name, cell,
                     lambda: peer(*cell.columns, cell.labels, cell.pairs))
+        averages(folder, experiment, cell, TREES_AVERAGED)
         if texts is not None:
             text_peers(folder, experiment, cell, texts.to_numpy())
 
@@ -82,13 +86,17 @@ def text_peers(folder, experiment, cell, texts):
             lambda: linear.words_peer(*rows, texts, other()))
     compute(folder, experiment, "frozen", cell,
             lambda: linear.frozen_peer(*rows, vectors, other()))
-    compute(folder, experiment, "words+frozen", cell, lambda: average(folder, experiment, cell))
+    averages(folder, experiment, cell, TEXTS_AVERAGED)
 
 
-def average(folder, experiment, cell):
-    """The mean of two peers' logits."""
+def averages(folder, experiment, cell, pairs):
+    for name, pair in pairs.items():
+        compute(folder, experiment, name, cell, lambda: average(folder, experiment, cell, pair))
+
+
+def average(folder, experiment, cell, names):
     halves = [cells.read(folder, experiment["name"], name, cell.number)[1][cell.keys]
-              for name in ("words", "frozen")]
+              for name in names]
     mean = np.mean([tuning.logit(half) for half in halves], axis=0)
     return 1 / (1 + np.exp(-mean)), {}
 
