@@ -2,13 +2,13 @@
 
 use riskft_core::math::logistic;
 
-use super::logistic::{fit, Linear, Sample};
+use super::logistic::{fit, Linear, Sample, TOLERANCE};
 
 /// Values of C that are tried, from the strongest penalty on. On a thousand narratives 3 to 10 were
 /// best each time.
 pub const GRID: &[f64] = &[0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0];
 /// Values after the best one that are tried before the search ends.
-const PATIENCE: usize = 2;
+const PATIENCE: usize = 1;
 
 /// Models of all folds at the best penalty.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ pub fn cross_fit(sample: Sample<'_>, folds: &[u8], grid: &[f64]) -> Result<Cross
     let (mut best, mut since): (Option<CrossFit>, usize) = (None, 0);
     for c in grid {
         let fitted = side_by_side(&rest, |fold, rows| {
-            fit(Sample { rows, ..sample }, *c, models[fold].as_ref())
+            fit(Sample { rows, ..sample }, *c, TOLERANCE, models[fold].as_ref())
         })?;
         let out_of_fold: Vec<f64> = sample
             .rows

@@ -14,8 +14,9 @@ use super::Matrix;
 
 /// Steps that the solver remembers.
 const MEMORY: usize = 10;
-/// Norm of the gradient of the mean loss that ends the search.
-const GRADIENT: f64 = 1e-7;
+/// A tolerance of [`fit`] that tells rows apart as well as a tenth of it does, to 0.0001 of AUC on
+/// complaints and loans, in half the time.
+pub const TOLERANCE: f64 = 1e-4;
 const MOST_STEPS: u64 = 300;
 
 /// What is fitted on: some rows of a matrix.
@@ -62,13 +63,19 @@ impl Linear {
 }
 
 /// Minimises `sum of weight * log-loss + |weights|^2 / (2 c)`, scikit-learn's C; the bias has no
-/// penalty. The search begins at `start`, of the same matrix, or at the base rate.
+/// penalty. The search begins at `start`, of the same matrix, or at the base rate, and ends where the
+/// gradient of the weighted mean loss has a norm of at most `tolerance`, or after [`MOST_STEPS`].
 ///
 /// A sample of one class, or of no weight, gives its base rate, half a row of each class added.
 ///
 /// # Errors
 /// Whatever argmin refuses, in its words; it does not on finite weights and `c > 0`.
-pub fn fit(sample: Sample<'_>, c: f64, start: Option<&Linear>) -> Result<Linear, String> {
+pub fn fit(
+    sample: Sample<'_>,
+    c: f64,
+    tolerance: f64,
+    start: Option<&Linear>,
+) -> Result<Linear, String> {
     let total: f64 = sample.rows.iter().map(|row| sample.weights[*row as usize]).sum();
     let bad = sample.rows.iter().filter(|row| sample.labels[**row as usize]);
     let bad: f64 = bad.map(|row| sample.weights[*row as usize]).sum();
@@ -81,7 +88,7 @@ pub fn fit(sample: Sample<'_>, c: f64, start: Option<&Linear>) -> Result<Linear,
     first.push(start.map_or(base, |start| start.bias));
     let loss = Loss { sample, penalty: 1.0 / (c * total), total, margins: RefCell::default() };
     let solver = LBFGS::new(MoreThuenteLineSearch::new(), MEMORY)
-        .with_tolerance_grad(GRADIENT)
+        .with_tolerance_grad(tolerance)
         .map_err(|error| error.to_string())?;
     let outcome = Executor::new(loss, solver)
         .configure(|state| state.param(first).max_iters(MOST_STEPS))

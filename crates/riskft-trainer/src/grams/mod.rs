@@ -14,5 +14,5 @@ mod matrix;
 
 pub use branch::{branch, Branch};
 pub use cross::{choose, cross_fit, CrossFit, GRID};
-pub use logistic::{fit, Linear, Sample};
+pub use logistic::{fit, Linear, Sample, TOLERANCE};
 pub use matrix::{view_for, Matrix, Texts};
