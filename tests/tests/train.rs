@@ -43,9 +43,19 @@ fn a_training_stores_a_whole_version() {
     let run: i64 = row.get("run");
 
     let parts: Vec<String> = analyst.values("SELECT DISTINCT part FROM riskft.metrics ORDER BY 1");
-    assert_eq!(parts, ["calibration", "test", "train", "validation"]);
-    let rows: f64 = analyst.value("SELECT sum(value) FROM riskft.metrics WHERE metric = 'rows'");
-    assert_eq!(rows, 2_000.0);
+    assert_eq!(parts, ["test", "train", "validation"]);
+    let rows: f64 = analyst.value(
+        "SELECT sum(value) FROM riskft.metrics
+         WHERE metric = 'rows' AND part IN ('validation', 'test')",
+    );
+    assert_eq!(rows, 2_000.0, "every row has figures that it took no part in");
+    let baselines: i64 = analyst.value(
+        "SELECT count(*) FROM riskft.branches
+         WHERE branch = 'baseline' AND weight = 0 AND test_auc BETWEEN 0.5 AND 1",
+    );
+    assert_eq!(baselines, 1);
+    let branches: i64 = analyst.value("SELECT count(*) FROM riskft.branches WHERE weight > 0");
+    assert!(branches > 0);
     let stored: f64 = analyst.value("SELECT test_auc FROM riskft.versions WHERE model = 'm'");
     assert_eq!(stored, auc);
     assert!(analyst.value::<bool>("SELECT passed FROM riskft.gates WHERE model = 'm'"));
@@ -96,6 +106,19 @@ fn the_reported_auc_is_the_auc_of_the_scores() {
         ));
         assert!((reported - measured).abs() < 1e-9, "{metric}: {reported} and {measured}");
     }
+    // The periods are the same rows once more.
+    let by_period = "SELECT sum(rows)::bigint, sum(rows * mean_outcome) / sum(rows),
+             sum(rows * mean_score) / sum(rows), bool_and(begins <= (SELECT max(approved_on) FROM loans))
+         FROM riskft.metrics_by_period WHERE model = 'm' AND part = 'test'";
+    let row = analyst.query_one(by_period, &[]).unwrap();
+    assert_eq!(row.get::<_, i64>(0), test_rows);
+    for (column, metric) in [(1, "base_rate"), (2, "mean_score")] {
+        let whole: f64 = analyst.value(&format!(
+            "SELECT value FROM riskft.metrics WHERE part = 'test' AND metric = '{metric}'"
+        ));
+        assert!((row.get::<_, f64>(column) - whole).abs() < 1e-9, "{metric}");
+    }
+    assert!(row.get::<_, bool>(3), "a period begins after all rows");
 }
 
 /// Whatever a model is worth, its mean score on the calibration rows is their base rate. In time
@@ -108,7 +131,7 @@ fn even_a_useless_model_is_calibrated() {
         analyst.run(&format!(
             "CALL riskft_train('{column}', '{relation}', 'defaulted', time_column => 'day',
                  method => 'none', options => '{{\"head_epochs\": 3, \"members\": 1, \"hidden\": 16,
-                 \"roles\": {{\"day\": \"ignored\"}}, \"gate\": {{\"auc_loss\": 1, \"flips\": 1}}}}')"
+                 \"calibrate\": \"recent\", \"roles\": {{\"day\": \"ignored\"}}, \"gate\": {{\"auc_loss\": 1, \"flips\": 1}}}}')"
         ));
         let apart: f64 = analyst.value(&format!(
             "SELECT max(value) FILTER (WHERE metric = 'mean_score')
