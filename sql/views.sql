@@ -144,7 +144,7 @@ WHERE m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
 COMMENT ON VIEW riskft.metrics IS
     'Figures of each version on its train rows (in sample), validation rows (out of fold), calibration rows (only with a time column and options.calibrate = ''recent'') and test rows';
 COMMENT ON COLUMN riskft.metrics.part IS
-    'train: scored by the version, which learnt from them; validation: each row by the models of the folds that did not see it; test: nothing was fitted on them';
+    'train: scored by the version, which learnt from them; validation: each row by models that did not see it (where the encoder is tuned, the rows of one fold); test: nothing was fitted on them';
 
 CREATE VIEW riskft.branches WITH (security_barrier) AS
 SELECT m.name AS model, b.version, b.ordinal, b.branch, b.weight, b.auc, b.auc_without, b.gain,
