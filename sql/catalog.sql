@@ -178,7 +178,7 @@ COMMENT ON COLUMN riskft.branch.ordinal IS 'Place in the trainer''s order, from 
 COMMENT ON COLUMN riskft.branch.branch IS 'network, trees, grams, text or baseline';
 COMMENT ON COLUMN riskft.branch.weight IS 'Factor of its logit in the version''s; 0 for what is not in the version';
 COMMENT ON COLUMN riskft.branch.auc IS 'Out-of-fold AUC of the branch alone';
-COMMENT ON COLUMN riskft.branch.auc_without IS 'Out-of-fold AUC of the version''s other branches, weighted anew';
+COMMENT ON COLUMN riskft.branch.auc_without IS 'Out-of-fold AUC of the version without the branch';
 COMMENT ON COLUMN riskft.branch.gain IS 'Out-of-fold AUC of the version minus auc_without';
 COMMENT ON COLUMN riskft.branch.gain_se IS 'Paired standard error of the gain';
 COMMENT ON COLUMN riskft.branch.test_auc IS 'AUC of the branch alone on the test rows';

@@ -121,6 +121,10 @@ FROM riskft.run r,
                      ELSE r.state END AS state) s
 WHERE r.run_id IN (SELECT x.run_id FROM riskft.visible_run x);
 COMMENT ON VIEW riskft.runs IS 'Your trainings: state, rows of each part, and what tuning the encoder brought';
+COMMENT ON COLUMN riskft.runs.rows_train IS
+    'Rows outside the test part; each trains the models of all folds but its own';
+COMMENT ON COLUMN riskft.runs.rows_validation IS
+    'Rows that have out-of-fold scores: the same ones, outside the test part';
 
 CREATE VIEW riskft.phases WITH (security_barrier) AS
 SELECT r.run_id AS run, r.model_name AS model, p.ordinal::integer AS ordinal,

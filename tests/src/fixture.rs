@@ -67,8 +67,10 @@ pub fn small_model() -> (Database<'static>, Session) {
 pub fn more_figures(database: &Database) {
     database.superuser().run(
         "INSERT INTO riskft.branch
-             SELECT model_id, version, 99, 'words', 0.1::float8 + 0.2, 0.7, NULL, 1 / 3::float8, 0.01,
-                 NULL, 0.5, 0.25, 'ngrams, éß' FROM riskft.version
+             SELECT model_id, version, max(ordinal) + 1, 'grams', 0.1::float8 + 0.2, 0.7, NULL, 1 / 3::float8, 0.01,
+                 NULL, 0.5, 0.25, 'n-grams, éß'
+             FROM riskft.version JOIN riskft.branch USING (model_id, version)
+             GROUP BY model_id, version
              ON CONFLICT DO NOTHING;
          INSERT INTO riskft.period_metric
              SELECT v.model_id, v.version, part, begins, to_char(begins, 'YYYY-\"Q\"Q'), 50,

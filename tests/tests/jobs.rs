@@ -42,7 +42,7 @@ fn await_worker(session: &mut Session, run: i64) -> i32 {
     let mut found = None;
     process::await_true(PATIENCE, || {
         let pids = session.values::<i32>(&format!(
-            "SELECT pid FROM riskft.progress WHERE run = {run} AND phase = 'head'"
+            "SELECT pid FROM riskft.progress WHERE run = {run} AND phase = 'network'"
         ));
         found = pids.first().copied();
         found.is_some()
@@ -231,7 +231,7 @@ fn runs_are_watched_and_cancelled_from_other_sessions() {
         let mut run = None;
         process::await_true(PATIENCE, || {
             run = analyst
-                .values::<i64>("SELECT run FROM riskft.progress WHERE phase = 'head'")
+                .values::<i64>("SELECT run FROM riskft.progress WHERE phase = 'network'")
                 .first()
                 .copied();
             run.is_some()

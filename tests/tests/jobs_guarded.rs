@@ -274,7 +274,7 @@ fn a_new_role_of_an_old_name_runs_nothing_of_the_old_one() {
         .unwrap()
         .get::<_, i64>("run");
     let under_way = process::await_true(PATIENCE, || {
-        analyst.value::<bool>("SELECT EXISTS (SELECT FROM riskft.progress WHERE phase = 'head')")
+        analyst.value::<bool>("SELECT EXISTS (SELECT FROM riskft.progress WHERE phase = 'network')")
     });
     assert!(under_way);
     let run = {
