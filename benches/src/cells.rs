@@ -67,8 +67,7 @@ fn contestants(experiment: &Experiment) -> Vec<Contestant> {
     if experiment.table == "complaints" {
         // The encoder alone, as in the papers that compare LoRA with full fine-tuning.
         let encoder = |name, method, epochs: Option<i32>| {
-            let mut options =
-                json!({ "keep_text": "always", "trees": { "rounds": 0 }, "grams": "never" });
+            let mut options = json!({ "keep_text": "always", "keep_tuned": "always", "trees": { "rounds": 0 }, "grams": "never" });
             if let Some(epochs) = epochs {
                 options["epochs"] = json!(epochs);
             }

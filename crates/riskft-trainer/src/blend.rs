@@ -14,9 +14,14 @@ pub struct Candidate {
     pub on_top: bool,
     /// Whether it earned its place.
     pub kept: bool,
+    /// Part of the version whatever it adds, with [`LEAST`] at least.
+    pub always: bool,
     pub seconds: f64,
     pub what: String,
 }
+
+/// Least weight of a branch that is always kept.
+const LEAST: f64 = 0.01;
 
 /// The branches of a version.
 pub struct Blend {
@@ -40,8 +45,11 @@ pub fn fit(candidates: &[&Candidate], places: &[u32], labels: &[bool]) -> Blend 
     let logits: Vec<Vec<f64>> = candidates.iter().map(of).collect();
     let slices: Vec<&[f64]> = logits.iter().map(Vec::as_slice).collect();
     let weights = blend::fit(&slices, labels, &start(candidates));
-    let mut kept: Vec<(&Candidate, f64)> =
-        candidates.iter().copied().zip(weights).filter(|(_, weight)| *weight > 0.0).collect();
+    let floor = |place: usize| if candidates[place].always { LEAST } else { 0.0 };
+    let mut kept: Vec<(&Candidate, f64)> = (0..candidates.len())
+        .map(|place| (candidates[place], weights[place].max(floor(place))))
+        .filter(|(_, weight)| *weight > 0.0)
+        .collect();
     if kept.is_empty() {
         // None tells anything: the first one, as it is.
         kept.extend(candidates.first().map(|first| (*first, 1.0)));

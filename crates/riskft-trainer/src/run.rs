@@ -251,6 +251,7 @@ impl Run<'_> {
                 logits: forest.out_of_fold.clone(),
                 on_top: false,
                 kept: true,
+                always: false,
                 seconds: forest.seconds,
                 what: format!(
                     "LightGBM, {} models of {} rounds",
@@ -291,6 +292,7 @@ impl Run<'_> {
             logits: reached.out_of_fold,
             on_top: false,
             kept: true,
+            always: false,
             seconds: start.elapsed().as_secs_f64(),
             what: format!("{members} networks, {} epochs", reached.epochs),
         });
@@ -314,6 +316,7 @@ impl Run<'_> {
             logits: branch.logits.clone(),
             on_top: false,
             kept: true,
+            always: false,
             seconds: branch.seconds,
             what: branch.what.clone(),
         });
@@ -351,6 +354,7 @@ impl Run<'_> {
             logits: text.logits.clone(),
             on_top: tabular,
             kept: true,
+            always: self.header.options.keep_text == KeepText::Always,
             seconds: text.seconds,
             what: text.what.clone(),
         });

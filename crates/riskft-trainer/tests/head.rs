@@ -1,24 +1,23 @@
-//! The head in libtorch against core's float network: the batched forward pass and the folding
-//! of the text heads mean the same function.
+//! The network and the text terms in libtorch against core's float network: they mean the same
+//! function.
 
 use riskft_core::encode::EncodedRow;
 use riskft_trainer::fit::all_parameters;
 use riskft_trainer::fold;
-use riskft_trainer::head::{normalise, Batch, Head, Plan, TextBatch};
+use riskft_trainer::head::{Batch, Head, Plan};
+use riskft_trainer::terms::{normalise, Terms, TextBatch};
 use tch::{Device, Kind, Tensor};
 
 const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 const ROWS: i64 = 7;
 const WIDTH: i64 = 40;
 
-fn plan(bins: &[usize], categories: &[(usize, usize)], texts: i64) -> Plan {
+fn plan(bins: &[usize], categories: &[(usize, usize)]) -> Plan {
     Plan {
         members: 3,
         hidden: 16,
         bins: bins.to_vec(),
         categories: categories.to_vec(),
-        texts,
-        width: WIDTH,
         start: -1.25,
     }
 }
@@ -55,102 +54,78 @@ fn compare(plan: Plan) {
         .map(|row| plan.categories.iter().map(|(n, _)| ((row * 5 + 1) % n) as u32).collect())
         .collect();
     let flat: Vec<i64> = codes.iter().flatten().map(|c| i64::from(*c)).collect();
-    let pooled = Tensor::randn([plan.texts, ROWS, WIDTH], CPU) * 2.0 + 0.5;
-    let present = (0..plan.texts * ROWS).map(|i| if i % 4 == 3 { 0.0 } else { 1.0 });
-    let present: Vec<f32> = present.collect();
     let batch = Batch {
         positions: x.shallow_clone(),
         codes: Tensor::from_slice(&flat).view([ROWS, plan.categories.len() as i64]),
-        texts: (plan.texts > 0).then(|| TextBatch {
-            vectors: normalise(&pooled),
-            present: Tensor::from_slice(&present).view([plan.texts, ROWS]),
-        }),
     };
     let logits = tch::no_grad(|| head.forward(&batch, false));
-    let tabular = !plan.bins.is_empty() || !plan.categories.is_empty();
-    let network = fold::network(tabular.then_some(&head), (plan.texts > 0).then_some(&head));
-    for row in 0..ROWS as usize {
+    let network = fold::network(Some(&head), None);
+    for (row, codes) in codes.into_iter().enumerate() {
         let encoded = EncodedRow {
             positions: Vec::try_from(x.get(row as i64)).expect("floats"),
-            codes: codes[row].clone(),
+            codes,
             ..EncodedRow::default()
         };
-        let vectors: Vec<Option<Vec<f32>>> = (0..plan.texts)
+        for (m, member) in (0i64..).zip(&network.members) {
+            let (ours, theirs) = (logits.double_value(&[m, row as i64]), member.logit(&encoded));
+            assert!((ours - theirs).abs() < 2e-5, "row {row}: {ours} here, {theirs} in core");
+        }
+    }
+}
+
+#[test]
+fn the_whole_network_equals_cores() {
+    compare(plan(&[24, 1, 7], &[(4, 2), (30, 6), (9, 4)]));
+}
+
+#[test]
+fn parts_may_be_missing() {
+    compare(plan(&[24, 3], &[]));
+    compare(plan(&[], &[(12, 6)]));
+}
+
+#[test]
+fn members_differ_and_count_what_they_use() {
+    let head = Head::new(plan(&[5], &[(8, 4)]), Device::Cpu);
+    let network = fold::network(Some(&head), None);
+    assert_ne!(network.members[0].hidden, network.members[1].hidden);
+    assert_eq!(head.size(), 3 * (6 * 12 + 12 + 8 * 4 + 17 * 16 + 17 * 16 + 17));
+}
+
+/// Without numbers and categories there is no network.
+#[test]
+fn a_head_without_inputs_says_nothing() {
+    let head = Head::new(plan(&[], &[]), Device::Cpu);
+    let batch = Batch {
+        positions: Tensor::zeros([2, 0], CPU),
+        codes: Tensor::zeros([2, 0], (Kind::Int64, Device::Cpu)),
+    };
+    let logits = head.forward(&batch, false);
+    assert_eq!(logits.size(), [3, 2]);
+    assert_eq!(logits.abs().max().double_value(&[]), 0.0);
+}
+
+#[test]
+fn text_terms_equal_cores() {
+    tch::manual_seed(5);
+    let terms = Terms::new(&Tensor::randn([2, WIDTH], CPU), Device::Cpu);
+    let pooled = Tensor::randn([2, ROWS, WIDTH], CPU) * 2.0 + 0.5;
+    let present: Vec<f32> = (0..2 * ROWS).map(|i| if i % 4 == 3 { 0.0 } else { 1.0 }).collect();
+    let batch = TextBatch {
+        vectors: normalise(&pooled),
+        present: Tensor::from_slice(&present).view([2, ROWS]),
+    };
+    let ours = tch::no_grad(|| terms.forward(&batch, false));
+    let network = fold::network(None, Some(&terms));
+    assert!(network.members.is_empty());
+    for row in 0..ROWS as usize {
+        let vectors: Vec<Option<Vec<f32>>> = (0..2)
             .map(|f| {
                 let there = present[(f * ROWS) as usize + row] > 0.0;
                 there.then(|| Vec::try_from(pooled.get(f).get(row as i64)).expect("floats"))
             })
             .collect();
-        // Members' tabular logits one by one; the texts' terms are means over the members.
-        let tabular: Vec<f64> = network.members.iter().map(|m| m.logit(&encoded)).collect();
-        let mean = tabular.iter().sum::<f64>() / tabular.len().max(1) as f64;
-        let theirs = mean + network.text(&vectors);
-        let ours: f64 =
-            (0..plan.members).map(|m| logits.double_value(&[m, row as i64])).sum::<f64>()
-                / plan.members as f64;
-        assert!((ours - theirs).abs() < 2e-5, "row {row}: {ours} here, {theirs} in core");
+        let (ours, theirs) = (ours.double_value(&[row as i64]), network.text(&vectors));
+        assert!((ours - theirs).abs() < 1e-4, "row {row}: {ours} here, {theirs} in core");
     }
-}
-
-#[test]
-fn the_whole_head_equals_cores_network() {
-    compare(plan(&[24, 1, 7], &[(4, 2), (30, 6), (9, 4)], 2));
-}
-
-#[test]
-fn parts_may_be_missing() {
-    compare(plan(&[24, 3], &[], 0));
-    compare(plan(&[], &[(12, 6)], 1));
-    compare(plan(&[], &[], 1));
-}
-
-#[test]
-fn texts_start_without_a_say_and_members_differ() {
-    let plan = plan(&[5], &[(8, 4)], 1);
-    let head = Head::new(plan, Device::Cpu);
-    let network = fold::network(Some(&head), Some(&head));
-    assert!(network.texts[0].0.iter().all(|w| *w == 0.0));
-    assert_ne!(network.members[0].hidden, network.members[1].hidden);
-    assert_eq!(
-        head.size(),
-        3 * (6 * 12 + 12 + 8 * 4 + 17 * 16 + 17 * 16 + 17) + 3 * (40 + 40 + 40 * 16 + 16 + 16)
-    );
-}
-
-/// What tuning starts from is one member's text terms, as they stand.
-#[test]
-fn the_text_terms_of_one_member_stand_alone() {
-    tch::manual_seed(5);
-    let head = disturbed(plan(&[], &[], 2));
-    for member in 0..3 {
-        let one = head.text_of(member);
-        let vectors = normalise(&Tensor::randn([2, ROWS, WIDTH], CPU));
-        let batch = || Batch {
-            positions: Tensor::zeros([ROWS, 0], CPU),
-            codes: Tensor::zeros([ROWS, 0], (Kind::Int64, Device::Cpu)),
-            texts: Some(TextBatch {
-                vectors: vectors.shallow_clone(),
-                present: Tensor::ones([2, ROWS], CPU),
-            }),
-        };
-        let (all, one) = tch::no_grad(|| {
-            (head.forward(&batch(), false).get(member), one.forward(&batch(), false).get(0))
-        });
-        assert!((&all - one).abs().max().double_value(&[]) < 1e-6);
-        assert!(all.abs().max().double_value(&[]) > 0.1);
-    }
-}
-
-/// Without numbers, categories and texts there is nothing to add to the offset.
-#[test]
-fn a_head_without_inputs_says_nothing() {
-    let head = Head::new(plan(&[], &[], 1), Device::Cpu);
-    let batch = Batch {
-        positions: Tensor::zeros([2, 0], CPU),
-        codes: Tensor::zeros([2, 0], (Kind::Int64, Device::Cpu)),
-        texts: None,
-    };
-    let logits = head.forward(&batch, false);
-    assert_eq!(logits.size(), [3, 2]);
-    assert_eq!(logits.abs().max().double_value(&[]), 0.0);
 }

@@ -39,7 +39,7 @@ fn finished(answer: &Answer) {
     assert!(answer.result().gate.passed);
     let auc = answer.metric("test", "auc").expect("a test AUC");
     assert!(auc > 0.75, "test AUC {auc}");
-    for part in ["train", "validation", "calibration", "test"] {
+    for part in ["train", "validation", "test"] {
         assert!(answer.metric(part, "rows").is_some_and(|rows| rows > 50.0), "{part}");
     }
 }
@@ -58,9 +58,9 @@ fn numbers_and_categories_train_without_a_base() {
     let model = Model::open(storage(&answer.blobs()[0]), None).map_err(|r| r.detail).unwrap();
     assert!(model.specification().encoder.is_none());
     let phases: Vec<&str> = result.ledger.phases.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(phases, ["load", "prepare", "encode", "head", "quantize", "evaluate"]);
+    assert_eq!(phases, ["load", "prepare", "encode", "network", "trees", "quantize", "evaluate"]);
     let aucs = answer.events.iter().filter(|event| {
-        matches!(event, Event::Progress(p) if p.phase == "head" && p.validation_auc.is_some())
+        matches!(event, Event::Progress(p) if p.phase == "network" && p.validation_auc.is_some())
     });
     assert_eq!(aucs.count() as u64, result.ledger.head_epochs);
 }
@@ -68,7 +68,15 @@ fn numbers_and_categories_train_without_a_base() {
 #[test]
 fn each_method_tunes_the_encoder() {
     let base = tiny_base("methods");
-    let plain = train(&job(ROWS, Method::Lora, &base, &quick(json!({"epochs": 0}))));
+    let text = |more: Value| {
+        let mut options = quick(json!({"keep_text": "always", "grams": "never"}));
+        options
+            .as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().cloned().into_iter().flatten());
+        options
+    };
+    let plain = train(&job(ROWS, Method::Lora, &base, &text(json!({"epochs": 0}))));
     finished(&plain);
     for (method, options) in [
         (Method::Lora, json!({})),
@@ -77,7 +85,7 @@ fn each_method_tunes_the_encoder() {
         (Method::Full, json!({})),
         (Method::Lora, json!({"text": "row", "max_tokens": 64})),
     ] {
-        let answer = train(&job(ROWS, method, &base, &quick(options.clone())));
+        let answer = train(&job(ROWS, method, &base, &text(options.clone())));
         let ledger = &answer.result().ledger;
         assert_eq!(answer.status, Some(0), "{method:?} {options}");
         assert!(ledger.tune_epochs >= 1 && ledger.auc_tuned.is_some(), "{method:?} {options}");
@@ -103,7 +111,7 @@ fn tuning_learns_an_effect_that_flips() {
     let base = tiny_base("flip");
     let options =
         quick(json!({"epochs": 25, "patience": 25, "gate": {}, "learning_rate": 1e-2, "layers": 0,
-        "keep_text": "always", "head_epochs": 10}));
+        "keep_text": "always", "head_epochs": 10, "grams": "never", "trees": {"rounds": 0}}));
     let answer = train(&flipped_job(ROWS, Method::Lora, &base, &options));
     let result = answer.result();
     let (frozen, tuned) = (result.ledger.auc_frozen, result.ledger.auc_tuned);
@@ -129,7 +137,8 @@ fn the_same_job_gives_the_same_bytes() {
 #[test]
 fn the_deployed_version_is_scored_on_the_same_rows() {
     let base = tiny_base("incumbent");
-    let job = job(ROWS, Method::Lora, &base, &quick(json!({"epochs": 0})));
+    let options = quick(json!({"epochs": 0, "keep_text": "always"}));
+    let job = job(ROWS, Method::Lora, &base, &options);
     let first = train(&job);
     let blobs = first.blobs();
     let mut frames = Vec::new();
@@ -153,6 +162,42 @@ fn the_deployed_version_is_scored_on_the_same_rows() {
     let third = train(&with(&damaged));
     let incumbent = third.result().incumbent.clone().expect("an incumbent");
     assert!(incumbent.auc.is_none() && incumbent.why_not.contains("cannot be read"));
+}
+
+/// Each branch can be switched off, and the version is what is left.
+#[test]
+fn branches_are_reported_as_they_stand_in_the_version() {
+    let base = tiny_base("branches");
+    let kinds = |answer: &Answer| -> Vec<String> {
+        let blobs = answer.blobs();
+        let encoder = (blobs.len() == 3).then(|| storage(&blobs[0]));
+        let version = storage(&blobs[blobs.len() - 2]);
+        let model = Model::open(version, encoder).map_err(|r| r.detail).expect("a model");
+        model.specification().branches.iter().map(|b| b.kind.name().to_owned()).collect()
+    };
+    let text = json!({"epochs": 0, "keep_text": "always"});
+    let whole = train(&job(ROWS, Method::Lora, &base, &quick(text)));
+    finished(&whole);
+    let reports = &whole.result().branches;
+    let weighs = reports.iter().filter(|report| report.weight > 0.0);
+    assert_eq!(weighs.map(|r| r.branch.clone()).collect::<Vec<_>>(), kinds(&whole));
+    assert!(kinds(&whole).contains(&"text".to_owned()));
+    for report in reports.iter().filter(|report| report.weight > 0.0) {
+        assert!(report.auc.is_some() && report.test_auc.is_some(), "{report:?}");
+        assert!(report.auc_without.is_some(), "{report:?}");
+    }
+    for (off, left) in [
+        (json!({"trees": {"rounds": 0}}), vec!["network"]),
+        (json!({"head_epochs": 0}), vec!["trees"]),
+    ] {
+        let answer = train(&job(ROWS, Method::None, &base, &quick(off)));
+        finished(&answer);
+        assert_eq!(kinds(&answer), left);
+    }
+    let nothing = quick(json!({"trees": {"rounds": 0}, "head_epochs": 0}));
+    let (code, text) = train(&job(ROWS, Method::None, &base, &nothing)).refusal();
+    assert_eq!(code, "22023");
+    assert!(text.contains("head_epochs") && text.contains("trees.rounds"), "{text}");
 }
 
 #[test]
