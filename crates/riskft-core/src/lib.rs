@@ -17,6 +17,7 @@
 //! | [`quantize`] | float -> int8, per output channel |
 //! | [`grams`] | texts as counted n-grams, scored by a linear term |
 //! | [`trees`] | boosted trees, read from LightGBM's text and scored from flat arrays |
+//! | [`scorecard`] | weights of evidence, for the baseline beside each version |
 //! | [`artifact`] | the model file: safetensors with a JSON specification |
 //! | [`bundle`] | a version as one string of bytes, on its way to another database |
 //! | [`model`] | a loaded version: cells -> probability |
@@ -42,5 +43,6 @@ pub mod options;
 pub mod protocol;
 pub mod quantize;
 pub mod refusal;
+pub mod scorecard;
 pub mod tokenize;
 pub mod trees;

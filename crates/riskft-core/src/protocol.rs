@@ -93,7 +93,8 @@ pub enum Event {
 /// Where a run stands.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// load | prepare | encode | search | network | trees | grams | text | tune | quantize | evaluate
+    /// load | prepare | encode | search | network | trees | grams | text | tune | baseline | quantize |
+    /// evaluate
     pub phase: String,
     pub done: u64,
     pub total: u64,

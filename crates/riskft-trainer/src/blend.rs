@@ -86,13 +86,16 @@ pub fn gain(with: &[f64], without: &[f64], places: &[u32], labels: &[bool]) -> O
 
 /// AUC on the rows that have a logit.
 pub fn auc(logits: &[f64], places: &[u32], labels: &[bool]) -> Option<f64> {
-    let (logits, labels): (Vec<f64>, Vec<bool>) = places
-        .iter()
-        .zip(labels)
-        .map(|(place, label)| (logits[*place as usize], *label))
-        .filter(|(logit, _)| !logit.is_nan())
-        .unzip();
+    let (logits, labels) = known(logits, places, labels);
     metrics::auc(&logits, &labels)
+}
+
+/// Logits and labels of the rows that have a logit.
+pub fn known(logits: &[f64], places: &[u32], labels: &[bool]) -> (Vec<f64>, Vec<bool>) {
+    let rows = places.iter().zip(labels);
+    rows.map(|(place, label)| (logits[*place as usize], *label))
+        .filter(|(logit, _)| !logit.is_nan())
+        .unzip()
 }
 
 /// What each candidate is worth beside the others that were kept.

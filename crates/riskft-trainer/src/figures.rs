@@ -75,6 +75,17 @@ pub fn recent(run: &Run<'_>, judged: &Judgement) -> Option<Judgement> {
     })
 }
 
+/// Log-loss of logits of the test rows, calibrated on `fitted` logits and labels out of fold.
+pub fn log_loss_alone(
+    fitted: (Vec<f64>, Vec<bool>),
+    logits: &[f64],
+    labels: &[bool],
+) -> Option<f64> {
+    let platt = Platt::fit(&fitted.0, &fitted.1);
+    let scores: Vec<f64> = logits.iter().map(|logit| platt.apply(*logit)).collect();
+    metrics::log_loss(&scores, labels)
+}
+
 /// Figures by stretches of the time column, oldest first.
 pub fn periods(run: &Run<'_>, parts: &[&Judgement]) -> Vec<PeriodReport> {
     let Some(days) = &run.prepared.days else { return Vec::new() };

@@ -18,6 +18,7 @@ use serde_json::json;
 use tch::Kind;
 
 use crate::base::Base;
+use crate::baseline::Baseline;
 use crate::bert::Bert;
 use crate::blend::{self, Blend};
 use crate::evaluate::{member_logits, network_logits, term_logits};
@@ -48,6 +49,7 @@ pub struct Trained<'a> {
     pub base: Option<&'a Base>,
     pub fitted: &'a Fitted,
     pub blend: &'a Blend,
+    pub baseline: Option<&'a Baseline>,
 }
 
 /// What is published.
@@ -249,7 +251,15 @@ impl<'a> Trained<'a> {
             };
             let logits: Vec<f64> = judged.test.branches.iter().map(|row| row[index]).collect();
             report.test_auc = metrics::auc(&logits, &judged.test.labels);
+            let candidate = self.fitted.candidates.iter().find(|c| c.kind == branch.kind);
+            // What is fitted on top of the others gives no probabilities alone.
+            if let Some(candidate) = candidate.filter(|candidate| !candidate.on_top) {
+                let known = blend::known(&candidate.logits, fitted, &labels);
+                report.test_log_loss = figures::log_loss_alone(known, &logits, &judged.test.labels);
+            }
         }
+        let of = |baseline: &Baseline| baseline.report(&self.run, &judged.test.labels);
+        reports.extend(self.baseline.map(of));
         reports
     }
 

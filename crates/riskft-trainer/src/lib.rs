@@ -7,6 +7,7 @@
 pub mod adam;
 pub mod adapter;
 pub mod base;
+pub mod baseline;
 pub mod bert;
 pub mod blend;
 pub mod device;

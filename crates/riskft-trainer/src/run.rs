@@ -13,6 +13,7 @@ use riskft_core::protocol::{BlobHeader, JobHeader, Ledger, Progress, TrainingRes
 use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::base::Base;
+use crate::baseline;
 use crate::blend::{self, Blend, Candidate};
 use crate::device::Compute;
 use crate::events::Reporter;
@@ -74,8 +75,20 @@ pub fn run(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) -> 
         run.add_text(&mut fitted, text, &mut ledger);
     }
     let blend = run.blend(&fitted)?;
+    meter.phase("baseline");
+    let baseline = baseline::fit(&run);
+    if let Some(baseline) = &baseline {
+        baseline.compare(&run, &blend);
+    }
     meter.phase("quantize");
-    let trained = Trained { run, job: &job, base: base.as_ref(), fitted: &fitted, blend: &blend };
+    let trained = Trained {
+        run,
+        job: &job,
+        base: base.as_ref(),
+        fitted: &fitted,
+        blend: &blend,
+        baseline: baseline.as_ref(),
+    };
     let quantized = trained.quantize()?;
     meter.phase("evaluate");
     let incumbent = (!job.incumbent_version.is_empty()).then(|| {

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{flipped_job, job, start, tiny_base, train, Answer};
+use common::{flipped_job, job, plain_job, start, tiny_base, train, Answer};
 use riskft_core::artifact::{Artifact, Storage};
 use riskft_core::model::Model;
 use riskft_core::options::Method;
@@ -58,11 +58,38 @@ fn numbers_and_categories_train_without_a_base() {
     let model = Model::open(storage(&answer.blobs()[0]), None).map_err(|r| r.detail).unwrap();
     assert!(model.specification().encoder.is_none());
     let phases: Vec<&str> = result.ledger.phases.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(phases, ["load", "prepare", "encode", "network", "trees", "quantize", "evaluate"]);
+    let wanted =
+        ["load", "prepare", "encode", "network", "trees", "baseline", "quantize", "evaluate"];
+    assert_eq!(phases, wanted);
     let aucs = answer.events.iter().filter(|event| {
         matches!(event, Event::Progress(p) if p.phase == "network" && p.validation_auc.is_some())
     });
     assert_eq!(aucs.count() as u64, result.ledger.head_epochs);
+}
+
+#[test]
+fn a_baseline_stands_beside_the_version() {
+    let base = tiny_base("baseline");
+    let answer = train(&job(ROWS, Method::None, &base, &quick(json!({}))));
+    let result = answer.result();
+    let (baseline, branches) = result.branches.split_last().expect("branches");
+    println!("{baseline:?}");
+    assert_eq!((baseline.branch.as_str(), baseline.weight), ("baseline", 0.0));
+    assert!(baseline.auc.is_some_and(|auc| auc > 0.7));
+    assert!(baseline.test_auc.is_some_and(|auc| auc > 0.7));
+    assert!(baseline.why.starts_with("scorecard") && baseline.seconds < 3.0);
+    assert!(baseline.auc_without.is_none() && baseline.gain.is_none());
+    assert!(!branches.is_empty());
+    let losses = result.branches.iter().filter_map(|branch| branch.test_log_loss);
+    // 0.69 is a coin's.
+    assert!(losses.clone().all(|loss| loss < 0.69));
+    assert_eq!(losses.count(), 1 + branches.iter().filter(|branch| branch.weight > 0.0).count());
+    let model = Model::open(storage(&answer.blobs()[0]), None).map_err(|r| r.detail).unwrap();
+    assert!(model.specification().branches.iter().all(|b| b.kind.name() != "baseline"));
+
+    // What two bins tell in full needs no more than a scorecard.
+    let answer = train(&plain_job(ROWS, &base, &quick(json!({}))));
+    assert!(answer.notices().contains("more than a scorecard"), "{}", answer.notices());
 }
 
 #[test]

@@ -99,6 +99,21 @@ pub fn flipped_job(rows: usize, method: Method, base: &Path, options: &Value) ->
     })
 }
 
+/// A job whose one category tells all that there is to know.
+pub fn plain_job(rows: usize, base: &Path, options: &Value) -> Vec<u8> {
+    let columns =
+        [("noise", ColumnType::Float), ("grade", ColumnType::Text), ("bad", ColumnType::Bool)];
+    job_of(Method::None, base, options, &columns, |batch| {
+        for row in 0..rows {
+            let good = row % 2 == 0;
+            let bad = (row * 613) % 101 < if good { 20 } else { 60 };
+            let grade = Cell::Text(if good { "a" } else { "b" });
+            let noise = Cell::Float(((row * 7919) % 1009) as f64);
+            batch.push(&[noise, grade, Cell::Bool(bad)]).expect("a row of the types");
+        }
+    })
+}
+
 fn job_of(
     method: Method,
     base: &Path,
