@@ -60,10 +60,38 @@ pub fn fit(run: &Run<'_>) -> Option<Baseline> {
     let places = sample(run.folds.fitted.clone(), most, run.header.options.seed);
     let (features, labels) = (&run.rows.features, &run.rows.labels);
     let table = Table::new(&columns, features, &places, labels);
-    let test = run.rows.part(Part::Test);
+    let cards = match cards(run, &table, &places) {
+        Ok(cards) => cards,
+        Err(what) => {
+            run.reporter.notice(format!("there is no baseline: its solver reported {what}"));
+            return None;
+        }
+    };
+    let logit = |card: &Card, place: &u32| card.logit(&columns, features.of(*place));
+    let held = cards.iter().enumerate().map(|(model, card)| {
+        let left_out = run.folds.places(model, Share::Held);
+        (model, left_out.iter().map(|place| logit(card, place)).collect())
+    });
+    let mean =
+        |place: &u32| cards.iter().map(|card| logit(card, place)).sum::<f64>() / cards.len() as f64;
+    Some(Baseline {
+        out_of_fold: run.folds.out_of_fold(&held.collect::<Vec<_>>()),
+        test: run.rows.part(Part::Test).iter().map(mean).collect(),
+        seconds: start.elapsed().as_secs_f64(),
+        what: format!(
+            "scorecard: logistic regression on the weights of evidence of {} of {} columns, {} \
+             models; never part of the version",
+            cards.iter().map(|card| card.points.len()).max().unwrap_or(0),
+            columns.len(),
+            cards.len()
+        ),
+    })
+}
+
+/// A card for each model, fitted on those rows of the table that it trains on.
+fn cards(run: &Run<'_>, table: &Table<'_>, places: &[u32]) -> Result<Vec<Card>, String> {
     let models = run.folds.models();
-    let (mut sums, mut held, mut most_columns) = (vec![0.0; test.len()], Vec::new(), 0);
-    for model in 0..models {
+    let fit = |model: usize| {
         run.reporter.progress(Progress {
             phase: "baseline".into(),
             done: model as u64,
@@ -72,29 +100,9 @@ pub fn fit(run: &Run<'_>) -> Option<Baseline> {
         });
         let trains = |row: &usize| run.folds.share(model, places[*row]) == Share::Train;
         let rows: Vec<usize> = (0..places.len()).filter(trains).collect();
-        let card = match Card::fit(&table, &rows) {
-            Ok(card) => card,
-            Err(what) => {
-                run.reporter.notice(format!("there is no baseline: its solver reported {what}"));
-                return None;
-            }
-        };
-        most_columns = most_columns.max(card.points.len());
-        let logit = |place: &u32| card.logit(&columns, features.of(*place));
-        sums.iter_mut().zip(test).for_each(|(sum, place)| *sum += logit(place));
-        let left_out = run.folds.places(model, Share::Held);
-        held.push((model, left_out.iter().map(logit).collect()));
-    }
-    Some(Baseline {
-        out_of_fold: run.folds.out_of_fold(&held),
-        test: sums.into_iter().map(|sum| sum / models as f64).collect(),
-        seconds: start.elapsed().as_secs_f64(),
-        what: format!(
-            "scorecard: logistic regression on the weights of evidence of {most_columns} of {} \
-             columns, {models} models; never part of the version",
-            columns.len()
-        ),
-    })
+        Card::fit(table, &rows)
+    };
+    (0..models).map(fit).collect()
 }
 
 impl Baseline {

@@ -19,7 +19,7 @@ use riskft_trainer::rows::{Reader, Rows};
 use riskft_trainer::run::Run;
 use riskft_trainer::texts::{Collector, Texts};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{json, Value};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -97,11 +97,11 @@ struct Fitted {
     test: Vec<bool>,
 }
 
-/// As a run fits it, on the column `bad`.
-fn fit(data: &Dataset, target: &str, exclude: &[&str]) -> Fitted {
+/// As a run fits it.
+fn fit(data: &Dataset, target: &str, roles: Value) -> Fitted {
     let mut header = header(data, target);
-    header.exclude = exclude.iter().map(|name| (*name).to_owned()).collect();
-    header.options = Options::parse(&json!({"threads": 1})).map_err(|r| r.detail).unwrap();
+    let options = json!({"threads": 1, "roles": roles});
+    header.options = Options::parse(&options).map_err(|r| r.detail).unwrap();
     let prepared = prepare(data, &header).map_err(|r| r.detail).unwrap();
     let mut encoding = encode::fit(data, &prepared, &header);
     encoding.texts.clear();
@@ -151,7 +151,7 @@ impl Fitted {
 
 #[test]
 fn loans_give_a_scorecard_in_a_second() {
-    let fitted = fit(&loans(), "defaulted", &["loan_id"]);
+    let fitted = fit(&loans(), "defaulted", json!({"loan_id": "identifier"}));
     let [auc, test] = fitted.aucs();
     println!("{auc:.4}, test {test:.4}, {:.2} s", fitted.baseline().seconds);
     // The standard error of the test figure is 0.01.
@@ -180,7 +180,7 @@ fn odd(rows: usize, rare: usize) -> Dataset {
 
 #[test]
 fn constant_and_missing_columns_do_no_harm() {
-    let fitted = fit(&odd(3000, 3), "bad", &[]);
+    let fitted = fit(&odd(3000, 3), "bad", json!({}));
     let [auc, test] = fitted.aucs();
     // Four of five values tell: 0.875 where they do, 1/2 where they do not.
     assert!(auc > 0.75 && test > 0.75, "{auc} {test}");
@@ -196,12 +196,12 @@ fn a_table_of_texts_has_no_baseline() {
     let notes = notes.iter().map(|note| Cell::Text(note)).collect();
     let bad = (0..400).map(|row| Cell::Bool(row % 3 == 0)).collect();
     let data = dataset(&[("note", ColumnType::Text, notes), ("bad", ColumnType::Bool, bad)]);
-    assert!(fit(&data, "bad", &[]).baseline.is_none());
+    assert!(fit(&data, "bad", json!({"note": "text"})).baseline.is_none());
 }
 
 #[test]
 fn few_positive_rows_give_finite_logits() {
-    let [auc, _] = fit(&odd(900, 30), "bad", &[]).aucs();
+    let [auc, _] = fit(&odd(900, 30), "bad", json!({})).aucs();
     assert!(auc > 0.55, "{auc}");
 }
 

@@ -68,31 +68,6 @@ fn numbers_and_categories_train_without_a_base() {
 }
 
 #[test]
-fn a_baseline_stands_beside_the_version() {
-    let base = tiny_base("baseline");
-    let answer = train(&job(ROWS, Method::None, &base, &quick(json!({}))));
-    let result = answer.result();
-    let (baseline, branches) = result.branches.split_last().expect("branches");
-    println!("{baseline:?}");
-    assert_eq!((baseline.branch.as_str(), baseline.weight), ("baseline", 0.0));
-    assert!(baseline.auc.is_some_and(|auc| auc > 0.7));
-    assert!(baseline.test_auc.is_some_and(|auc| auc > 0.7));
-    assert!(baseline.why.starts_with("scorecard") && baseline.seconds < 3.0);
-    assert!(baseline.auc_without.is_none() && baseline.gain.is_none());
-    assert!(!branches.is_empty());
-    let losses = result.branches.iter().filter_map(|branch| branch.test_log_loss);
-    // 0.69 is a coin's.
-    assert!(losses.clone().all(|loss| loss < 0.69));
-    assert_eq!(losses.count(), 1 + branches.iter().filter(|branch| branch.weight > 0.0).count());
-    let model = Model::open(storage(&answer.blobs()[0]), None).map_err(|r| r.detail).unwrap();
-    assert!(model.specification().branches.iter().all(|b| b.kind.name() != "baseline"));
-
-    // What two bins tell in full needs no more than a scorecard.
-    let answer = train(&plain_job(ROWS, &base, &quick(json!({}))));
-    assert!(answer.notices().contains("more than a scorecard"), "{}", answer.notices());
-}
-
-#[test]
 fn each_method_tunes_the_encoder() {
     let base = tiny_base("methods");
     let text = |more: Value| {
@@ -271,4 +246,29 @@ fn the_trainer_ends_when_its_reader_is_gone() {
         std::thread::sleep(Duration::from_millis(20));
     };
     assert_eq!(status.code(), Some(3));
+}
+
+#[test]
+fn a_baseline_stands_beside_the_version() {
+    let base = tiny_base("baseline");
+    let answer = train(&job(ROWS, Method::None, &base, &quick(json!({}))));
+    let result = answer.result();
+    let (baseline, branches) = result.branches.split_last().expect("branches");
+    println!("{baseline:?}");
+    assert_eq!((baseline.branch.as_str(), baseline.weight), ("baseline", 0.0));
+    assert!(baseline.auc.is_some_and(|auc| auc > 0.7));
+    assert!(baseline.test_auc.is_some_and(|auc| auc > 0.7));
+    assert!(baseline.why.starts_with("scorecard") && baseline.seconds < 3.0);
+    assert!(baseline.auc_without.is_none() && baseline.gain.is_none());
+    assert!(!branches.is_empty());
+    let losses = result.branches.iter().filter_map(|branch| branch.test_log_loss);
+    // 0.69 is a coin's.
+    assert!(losses.clone().all(|loss| loss < 0.69));
+    assert_eq!(losses.count(), 1 + branches.iter().filter(|branch| branch.weight > 0.0).count());
+    let model = Model::open(storage(&answer.blobs()[0]), None).map_err(|r| r.detail).unwrap();
+    assert!(model.specification().branches.iter().all(|b| b.kind.name() != "baseline"));
+
+    // What two bins tell in full needs no more than a scorecard.
+    let answer = train(&plain_job(ROWS, &base, &quick(json!({}))));
+    assert!(answer.notices().contains("more than a scorecard"), "{}", answer.notices());
 }
