@@ -6,6 +6,7 @@ use riskft_core::model::{Branch, BranchKind};
 use riskft_core::protocol::BranchReport;
 
 /// A branch that was fitted.
+#[derive(Clone)]
 pub struct Candidate {
     pub kind: BranchKind,
     /// Out-of-fold logits of the branch alone, by place; NaN where it has none.

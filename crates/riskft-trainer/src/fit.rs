@@ -157,6 +157,9 @@ struct Stage<'a> {
     /// By member and place.
     weights: Tensor,
     offset: Option<Tensor>,
+    /// By member: what weights and made-up rows add to the logits that it is trained on, so that
+    /// its own are those of natural shares.
+    shift: Option<Tensor>,
     batch: usize,
     judged: Vec<u32>,
     labels: Vec<bool>,
@@ -182,6 +185,9 @@ impl<'a> Stage<'a> {
             parameters,
             weights: folds.member_weights(head.plan.members as usize).to_device(rows.device()),
             offset: lesson.offset_tensor(),
+            shift: folds
+                .member_shifts(head.plan.members as usize, &rows.labels)
+                .map(|shift| shift.to_device(rows.device())),
             batch: batch_size(options, folds.fitted.len()),
             labels: rows.labels_of(&judged),
             judged,
@@ -208,6 +214,9 @@ impl<'a> Stage<'a> {
             let mut logits = self.head.forward(&rows.batch(batch), true);
             if let Some(offset) = &self.offset {
                 logits += offset.index_select(0, &index);
+            }
+            if let Some(shift) = &self.shift {
+                logits += shift;
             }
             let weights = self.weights.index_select(1, &index);
             let loss = loss(&logits, &rows.targets(batch), &weights);

@@ -21,6 +21,7 @@ pub enum Share {
 }
 
 /// The models of a run.
+#[derive(Clone)]
 pub struct Folds {
     /// By model, by place.
     shares: Vec<Vec<Share>>,
@@ -33,7 +34,7 @@ pub struct Folds {
 
 impl Folds {
     pub fn new(prepared: &Prepared, rows: &Rows, options: &Options) -> Self {
-        let fitted: Vec<u32> = (0..rows.source.len() as u32)
+        let fitted: Vec<u32> = (0..rows.labelled as u32)
             .filter(|place| prepared.parts[rows.source[*place as usize] as usize] != Part::Test)
             .collect();
         let repeats = options.repeats_of(fitted.len());
@@ -51,6 +52,59 @@ impl Folds {
             }
         }
         Folds { shares, weights: vec![1.0; rows.source.len()], fitted, repeats }
+    }
+
+    /// Appends a made-up row that trains some models and is nobody else's affair.
+    pub fn append(&mut self, models: &[usize], weight: f32) {
+        for (model, shares) in self.shares.iter_mut().enumerate() {
+            shares.push(if models.contains(&model) { Share::Train } else { Share::Out });
+        }
+        self.weights.push(weight);
+    }
+
+    /// The same folds with labelled rows alone, each of which counts 1.
+    pub fn natural(&self) -> Self {
+        let mut folds = self.clone();
+        folds.weights.fill(1.0);
+        for shares in &mut folds.shares {
+            for (place, share) in shares.iter_mut().enumerate() {
+                if self.fitted.binary_search(&(place as u32)).is_err() {
+                    *share = Share::Out;
+                }
+            }
+        }
+        folds
+    }
+
+    /// How far the logits of a fit on the rows of `places` lie above those of its fitted rows alone,
+    /// each counting 1: the logarithm of how weights and made-up rows change the odds of the classes
+    /// (King & Zeng 2001, "Logistic regression in rare events data"). 0 where a class is missing.
+    pub fn shift(&self, places: &[u32], labels: &[bool]) -> f64 {
+        let (mut weights, mut rows) = ([0.0; 2], [0.0; 2]);
+        for place in places {
+            let class = usize::from(labels[*place as usize]);
+            weights[class] += f64::from(self.weights[*place as usize]);
+            if self.fitted.binary_search(place).is_ok() {
+                rows[class] += 1.0;
+            }
+        }
+        let shift = ((weights[1] * rows[0]) / (weights[0] * rows[1])).ln();
+        if shift.is_finite() {
+            shift
+        } else {
+            0.0
+        }
+    }
+
+    /// The shift of each member's model, [members, 1]; None where no model has one.
+    pub fn member_shifts(&self, members: usize, labels: &[bool]) -> Option<Tensor> {
+        let of = |model| self.shift(&self.places(model, Share::Train), labels) as f32;
+        let models: Vec<f32> = (0..self.models()).map(of).collect();
+        let each = (members / self.models()).max(1);
+        let all: Vec<f32> =
+            (0..members).map(|member| models[(member / each).min(models.len() - 1)]).collect();
+        let none = all.iter().all(|shift| *shift == 0.0);
+        (!none).then(|| Tensor::from_slice(&all).view([-1, 1]))
     }
 
     pub fn models(&self) -> usize {

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use riskft_core::artifact::TensorSet;
 use riskft_core::dataset::hash::mix;
+use riskft_core::encode::statistic::Estimates;
 use riskft_core::encode::{tables, Encoding};
-use riskft_core::math::logit;
+use riskft_core::math::{logistic, logit};
 use riskft_core::options::{Options, SMALL};
 use riskft_core::protocol::Progress;
 use riskft_core::refusal::{code, Refusal, Result};
@@ -34,6 +35,8 @@ pub struct Forest {
     pub trees: Ensemble,
     /// Estimates of the statistics from all fitted rows, as the version stores them.
     pub statistics: TensorSet,
+    /// By model: logits of the rows that were asked for.
+    pub unlabelled: Vec<Vec<f64>>,
     /// Out-of-fold logits by place.
     pub out_of_fold: Vec<f64>,
     /// Rounds of each model.
@@ -46,6 +49,11 @@ pub struct Ground<'a> {
     pub features: &'a Features,
     /// By place.
     pub labels: &'a [bool],
+    /// Places before this one have a label of their own; the others' labels do not speak in
+    /// statistics.
+    pub labelled: usize,
+    /// Places of rows without a label that each model is to score.
+    pub asked: &'a [u32],
     pub folds: &'a Folds,
     pub encoding: &'a Encoding,
     pub options: &'a Options,
@@ -81,11 +89,9 @@ pub fn fit(ground: &Ground<'_>, reporter: &Reporter) -> Result<Option<Forest>> {
     models.sort_by_key(|(model, _)| *model);
     let mut models: Vec<Ensemble> = models.into_iter().map(|(_, trees)| trees).collect();
     models.iter_mut().for_each(|trees| trees.truncate(rounds));
-    let trees = Ensemble::mean(&models).map_err(|what| {
-        Refusal::new(code::LIMIT_EXCEEDED, "boosted trees are too many")
-            .detail(format!("The forest cannot be stored: {what}."))
-            .hint("Set options.trees.rounds, options.repeats or options.folds lower.")
-    })?;
+    let of = |(model, trees): (usize, &Ensemble)| ground.score(model, trees);
+    let unlabelled = models.iter().enumerate().map(of).collect();
+    let trees = Ensemble::mean(&models).map_err(misfit)?;
     let statistics = match ground.encoding.statistics.is_empty() {
         true => TensorSet::new(),
         false => {
@@ -95,7 +101,13 @@ pub fn fit(ground: &Ground<'_>, reporter: &Reporter) -> Result<Option<Forest>> {
         }
     };
     let seconds = start.elapsed().as_secs_f64();
-    Ok(Some(Forest { trees, statistics, out_of_fold, rounds, seconds }))
+    Ok(Some(Forest { trees, statistics, unlabelled, out_of_fold, rounds, seconds }))
+}
+
+fn misfit(what: String) -> Refusal {
+    Refusal::new(code::LIMIT_EXCEEDED, "boosted trees are too many")
+        .detail(format!("The forest cannot be stored: {what}."))
+        .hint("Set options.trees.rounds, options.repeats or options.folds lower.")
 }
 
 impl Ground<'_> {
@@ -160,6 +172,7 @@ impl Ground<'_> {
         let width = self.encoding.features();
         let table = Table { features: &features, width, labels: &labels, weights: &weights };
         let watched = Table { features: &other, width, labels: &held_labels, weights: &[] };
+        let shift = self.folds.shift(&train, self.labels);
         let mut booster = Booster::new(&table, &watched, &self.parameters(model, kind))?;
         drop((features, other));
         let mut looks: Vec<Vec<f32>> = Vec::new();
@@ -169,7 +182,10 @@ impl Ground<'_> {
             done.fetch_add(1, Ordering::Relaxed);
             if round % STEP == 0 {
                 booster.held_scores(&mut scores)?;
-                looks.push(scores.iter().map(|p| logit(*p) as f32).collect());
+                looks.push(scores.iter().map(|p| (logit(*p) - shift) as f32).collect());
+                if shift != 0.0 {
+                    scores.iter_mut().for_each(|p| *p = logistic(logit(*p) - shift));
+                }
                 let loss = self.loss(&held, &scores);
                 if loss < best.0 {
                     best = (loss, round);
@@ -181,9 +197,12 @@ impl Ground<'_> {
         }
         if looks.is_empty() {
             booster.held_scores(&mut scores)?;
-            looks.push(scores.iter().map(|p| logit(*p) as f32).collect());
+            looks.push(scores.iter().map(|p| (logit(*p) - shift) as f32).collect());
         }
-        let trees = lightgbm::read(&booster.text(looks.len() * STEP)?)?;
+        let mut trees = lightgbm::read(&booster.text(looks.len() * STEP)?)?;
+        if shift != 0.0 {
+            trees.shift(-shift).map_err(misfit)?;
+        }
         Ok(Grown { model, trees, held: looks })
     }
 
@@ -197,13 +216,37 @@ impl Ground<'_> {
         let keys = &self.features.keys;
         let label = |place: u32| self.labels[place as usize];
         let part = |place: u32| mix(self.hashes[place as usize] ^ mix(model as u64));
-        let crossed = keys.cross_fitted(train, label, part);
-        let estimates = keys.estimate(train, label);
-        let mut others = vec![0.0; held.len() * 2 * keys.len()];
-        for (place, out) in held.iter().zip(others.chunks_exact_mut(2 * keys.len().max(1))) {
-            keys.fill(&estimates, *place, 1.0, out);
+        let told = train.partition_point(|place| (*place as usize) < self.labelled);
+        let crossed = keys.cross_fitted(train, told, label, part);
+        let estimates = keys.estimate(&train[..told], label);
+        (self.joined(kind, train, &crossed), self.unseen(kind, held, &estimates))
+    }
+
+    /// Features of rows that the estimates do not hold.
+    fn unseen(&self, kind: Kind, places: &[u32], estimates: &Estimates) -> Vec<f64> {
+        let keys = &self.features.keys;
+        let mut statistics = vec![0.0; places.len() * 2 * keys.len()];
+        for (place, out) in places.iter().zip(statistics.chunks_exact_mut(2 * keys.len().max(1))) {
+            keys.fill(estimates, *place, 1.0, out);
         }
-        (self.joined(kind, train, &crossed), self.joined(kind, held, &others))
+        self.joined(kind, places, &statistics)
+    }
+
+    /// A model's logits of the rows that were asked for.
+    fn score(&self, model: usize, trees: &Ensemble) -> Vec<f64> {
+        if self.asked.is_empty() {
+            return Vec::new();
+        }
+        let label = |place: u32| self.labels[place as usize];
+        let train = self.folds.places(model, Share::Train);
+        let told = train.partition_point(|place| (*place as usize) < self.labelled);
+        let estimates = self.features.keys.estimate(&train[..told], label);
+        let mut logits = Vec::with_capacity(self.asked.len());
+        for some in self.asked.chunks(4096) {
+            let features = self.unseen(Kind::of(model), some, &estimates);
+            logits.extend(features.chunks_exact(self.encoding.features()).map(|r| trees.score(r)));
+        }
+        logits
     }
 
     fn joined(&self, kind: Kind, places: &[u32], statistics: &[f64]) -> Vec<f64> {
@@ -246,16 +289,13 @@ impl Ground<'_> {
         )
     }
 
-    /// Weighted log-loss of rows left out.
+    /// Log-loss of rows left out. Weights are for fitting: scores are judged as the table has rows.
     fn loss(&self, held: &[u32], scores: &[f64]) -> f64 {
-        let (mut sum, mut weight) = (0.0, 0.0);
-        for (place, score) in held.iter().zip(scores) {
-            let w = f64::from(self.folds.weights[*place as usize]);
+        let of = |(place, score): (&u32, &f64)| {
             let p = if self.labels[*place as usize] { *score } else { 1.0 - score };
-            sum -= w * p.max(1e-12).ln();
-            weight += w;
-        }
-        sum / weight
+            -p.max(1e-12).ln()
+        };
+        held.iter().zip(scores).map(of).sum::<f64>() / held.len() as f64
     }
 
     /// The look at which the out-of-fold log-loss is lowest, and the logits there.

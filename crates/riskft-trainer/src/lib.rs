@@ -6,6 +6,7 @@
 
 pub mod adam;
 pub mod adapter;
+pub mod balance;
 pub mod base;
 pub mod baseline;
 pub mod bert;
@@ -36,6 +37,8 @@ pub mod ridge;
 pub mod rows;
 pub mod run;
 pub mod scoring;
+pub mod self_train;
+pub mod smote;
 pub mod tensors;
 pub mod terms;
 pub mod text;

@@ -16,8 +16,13 @@ impl Random {
     }
 
     /// 0..bound, by the high half of a product (bias below bound / 2^64).
-    fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         ((u128::from(self.next()) * bound as u128) >> 64) as usize
+    }
+
+    /// 0..1
+    pub fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// Fisher-Yates.

@@ -1,4 +1,5 @@
-//! Labelled rows as the network reads them, compact: positions, codes and text numbers.
+//! Rows as the network reads them, compact: positions, codes and text numbers. Labelled ones first;
+//! behind them those without a label where they are asked for, then made-up ones.
 
 use riskft_core::cell::Cell;
 use riskft_core::dataset::hash::cells_hash;
@@ -61,7 +62,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Features of rows by place, apart from the tensors, so that threads can share them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Features {
     /// Numbers and codes [rows, width].
     values: Vec<f64>,
@@ -78,10 +79,24 @@ impl Features {
     }
 }
 
-/// The labelled rows of a run, by place; `source` has their row in the dataset.
+/// A row that trains, though no row of the table has its label.
+pub struct Made {
+    /// The place of the row it was made from: source and statistics' keys are that row's.
+    pub own: u32,
+    pub label: bool,
+    /// Numbers, then codes, as [`Features::of`].
+    pub features: Vec<f64>,
+}
+
+/// The rows of a run, by place; `source` has their row in the dataset.
 pub struct Rows {
     pub source: Vec<u32>,
+    /// False where there is none.
     pub labels: Vec<bool>,
+    /// Places before this one have a label of their own.
+    pub labelled: usize,
+    /// Places before this one are rows of the table.
+    pub table: usize,
     /// Places of train, validation, calibration and test rows.
     parts: [Vec<u32>; 4],
     /// Of the rows as they are encoded.
@@ -101,25 +116,30 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Encodes all labelled rows. Text numbers are the collector's, provisional.
+    /// Encodes all labelled rows, and behind them the others if `unlabelled`, without their texts.
+    /// Text numbers are the collector's, provisional.
     pub fn read(
         reader: &Reader<'_>,
         labels: &[Option<bool>],
         parts: &[Part],
+        unlabelled: bool,
         collector: &mut Collector,
         mut progress: impl FnMut(usize),
     ) -> Self {
         let encoding = reader.encoding;
         let (numbers, categories) = (encoding.numbers.len(), encoding.categories.len());
-        let count = labels.iter().flatten().count();
+        let labelled = labels.iter().flatten().count();
+        let count = if unlabelled { labels.len() } else { labelled };
         let mut positions = Vec::with_capacity(count * numbers);
         let mut codes: Vec<i32> = Vec::with_capacity(count * categories);
         let mut rows = Rows::empty(encoding.texts.len());
         rows.features.width = numbers + categories;
+        rows.labelled = labelled;
+        let with = (0..labels.len()).filter(|row| labels[*row].is_some());
+        let without = (0..labels.len()).filter(|row| unlabelled && labels[*row].is_none());
         let mut keys = Vec::with_capacity(count * encoding.statistics.len());
         let (mut cells, mut encoded) = (Vec::new(), EncodedRow::default());
-        for (row, (label, part)) in labels.iter().zip(parts).enumerate() {
-            let (Some(label), Some(part)) = (label, place_of(*part)) else { continue };
+        for row in with.chain(without) {
             reader.encode(row, &mut cells, &mut encoded);
             rows.hashes.push(encoding.row_hash(&encoded));
             rows.features.values.extend_from_slice(&encoded.features);
@@ -129,16 +149,20 @@ impl Rows {
             for (text, input) in encoded.texts.iter().zip(&encoding.texts) {
                 let number = match text.as_str() {
                     "" => -1,
+                    _ if labels[row].is_none() => -1,
                     text => collector.number(text, input.max_tokens) as i32,
                 };
                 rows.text_numbers.push(number);
             }
-            rows.parts[part].push(rows.source.len() as u32);
+            if let Some(part) = place_of(parts[row]) {
+                rows.parts[part].push(rows.source.len() as u32);
+            }
             rows.source.push(row as u32);
-            rows.labels.push(*label);
+            rows.labels.push(labels[row].unwrap_or_default());
             progress(rows.source.len());
         }
-        let count = rows.source.len() as i64;
+        rows.table = rows.source.len();
+        let count = rows.table as i64;
         rows.positions = Tensor::from_slice(&positions).view([count, numbers as i64]);
         rows.codes = Tensor::from_slice(&codes).view([count, categories as i64]);
         let targets: Vec<f32> = rows.labels.iter().map(|l| f32::from(u8::from(*l))).collect();
@@ -152,6 +176,8 @@ impl Rows {
         Rows {
             source: Vec::new(),
             labels: Vec::new(),
+            labelled: 0,
+            table: 0,
             parts: Default::default(),
             hashes: Vec::new(),
             features: Features::default(),
@@ -162,6 +188,49 @@ impl Rows {
             targets: Tensor::new(),
             device: Device::Cpu,
         }
+    }
+
+    /// The rows with some more at the end, which have no text.
+    pub fn with(&self, made: &[Made], encoding: &Encoding) -> Self {
+        let width = encoding.numbers.len();
+        let mut positions = Vec::with_capacity(made.len() * width);
+        let mut codes: Vec<i32> = Vec::new();
+        let mut rows = Rows {
+            source: self.source.clone(),
+            labels: self.labels.clone(),
+            hashes: self.hashes.clone(),
+            parts: self.parts.clone(),
+            features: self.features.clone(),
+            text_numbers: self.text_numbers.clone(),
+            ..Rows::empty(self.texts)
+        };
+        for row in made {
+            let (own, other) = row.features.split_at(width);
+            positions.extend(encoding.numbers.iter().zip(own).map(|(n, v)| n.position(*v)));
+            codes.extend(other.iter().map(|code| *code as i32));
+            rows.source.push(self.source[row.own as usize]);
+            rows.hashes.push(self.hashes[row.own as usize]);
+            rows.labels.push(row.label);
+            rows.features.values.extend_from_slice(&row.features);
+            rows.features.keys.repeat(row.own);
+        }
+        rows.text_numbers.resize(rows.source.len() * rows.texts, -1);
+        let count = made.len() as i64;
+        let behind =
+            |tensor: &Tensor, more: Tensor| Tensor::cat(&[tensor, &more.to_device(self.device)], 0);
+        let more = |values: Tensor, width: usize| values.view([count, width as i64]);
+        rows.positions = behind(&self.positions, more(Tensor::from_slice(&positions), width));
+        let categories = encoding.categories.len();
+        rows.codes = behind(&self.codes, more(Tensor::from_slice(&codes), categories));
+        let targets: Vec<f32> = made.iter().map(|row| f32::from(u8::from(row.label))).collect();
+        rows.targets = behind(&self.targets, Tensor::from_slice(&targets));
+        (rows.labelled, rows.table, rows.device) = (self.labelled, self.table, self.device);
+        rows
+    }
+
+    /// Places of the rows of the table that have no label, where they were asked for.
+    pub fn unlabelled(&self) -> Vec<u32> {
+        (self.labelled as u32..self.table as u32).collect()
     }
 
     /// Replaces provisional text numbers by final ones.

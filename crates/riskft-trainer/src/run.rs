@@ -8,10 +8,11 @@ use riskft_core::dataset::{self, Dataset, Part, Prepared};
 use riskft_core::encode::{self, Encoding};
 use riskft_core::metrics;
 use riskft_core::model::BranchKind;
-use riskft_core::options::{Calibrate, Grams, KeepText, Method, TextMode};
+use riskft_core::options::{Calibrate, Grams, KeepText, Method, TextMode, Unlabelled};
 use riskft_core::protocol::{BlobHeader, JobHeader, Ledger, Progress, TrainingResult};
 use riskft_core::refusal::{code, Refusal, Result};
 
+use crate::balance;
 use crate::base::Base;
 use crate::baseline;
 use crate::blend::{self, Blend, Candidate};
@@ -27,6 +28,7 @@ use crate::job::{self, Job};
 use crate::ledger::Meter;
 use crate::rows::{Reader, Rows};
 use crate::scoring;
+use crate::self_train;
 use crate::text::{self, Text};
 use crate::texts::{Collector, Texts};
 
@@ -56,22 +58,28 @@ pub fn run(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) -> 
     let (rows, texts) = read_rows(&job, &prepared, &encoding, base.as_ref(), reporter)?;
     let rows = rows.to_device(compute.device);
     let folds = Folds::new(&prepared, &rows, &job.header.options);
+    let balanced = balance::of(&rows, &folds, &encoding, &job.header.options, reporter);
+    let (folds, made) = (&balanced.folds, balanced.rows.as_ref());
     let run = Run {
         header: &job.header,
         prepared: &prepared,
         encoding: &encoding,
         texts: &texts,
-        folds: &folds,
-        rows: &rows,
+        folds,
+        rows: made.unwrap_or(&rows),
         compute: &compute,
         reporter,
     };
     let mut ledger = run.ledger(job.dataset.rows, base.is_some());
     let mut fitted = run.tabular(&mut meter, &mut ledger)?;
     run.grams(&job.dataset, &mut fitted, &mut meter)?;
+    let mut fitted = self_train::refit(run, fitted, &mut meter, &mut ledger)?;
     if let Some(base) = &base {
         let offset = run.offset(&fitted, |kind| kind < BranchKind::Grams);
-        let text = text::fit(&run, base, &offset, &mut meter, &mut ledger)?;
+        // On top of logits of natural shares, by labelled rows alone.
+        let folds = run.folds.natural();
+        let natural = Run { folds: &folds, ..run };
+        let text = text::fit(&natural, base, &offset, &mut meter, &mut ledger)?;
         run.add_text(&mut fitted, text, &mut ledger);
     }
     let blend = run.blend(&fitted)?;
@@ -171,7 +179,7 @@ fn read_rows(
     let reader = Reader::new(&job.dataset, encoding)?;
     let mut collector = Collector::default();
     let total = job.dataset.rows as u64;
-    let mut rows = Rows::read(&reader, &prepared.labels, &prepared.parts, &mut collector, |done| {
+    let progress = |done| {
         if done % 4096 == 0 {
             let done = done as u64;
             reporter.progress(Progress {
@@ -181,7 +189,10 @@ fn read_rows(
                 ..Progress::default()
             });
         }
-    });
+    };
+    let unlabelled = job.header.options.unlabelled == Unlabelled::SelfTrain;
+    let (labels, parts) = (&prepared.labels, &prepared.parts);
+    let mut rows = Rows::read(&reader, labels, parts, unlabelled, &mut collector, progress);
     let Some(base) = base else { return Ok((rows, Texts::default())) };
     base.words.check(collector.values())?;
     let (texts, numbers) = Texts::new(&base.words.encode(collector.values()));
@@ -219,7 +230,7 @@ impl Run<'_> {
         let lengths = self.rows.text_numbers.iter().filter_map(|n| usize::try_from(*n).ok());
         Ledger {
             rows: rows as u64,
-            rows_unlabelled: (rows - self.rows.source.len()) as u64,
+            rows_unlabelled: (rows - self.rows.labelled) as u64,
             rows_train: self.folds.fitted.len() as u64,
             rows_validation: self.folds.fitted.len() as u64,
             rows_calibration: match options.calibrate {
@@ -242,7 +253,7 @@ impl Run<'_> {
     }
 
     /// Network and trees. Whole-row text is the traditional arm: it stands alone.
-    fn tabular(&self, meter: &mut Meter, ledger: &mut Ledger) -> Result<Fitted> {
+    pub(crate) fn tabular(&self, meter: &mut Meter, ledger: &mut Ledger) -> Result<Fitted> {
         let mut fitted = Fitted::default();
         if self.header.options.text == TextMode::Row && self.header.method != Method::None {
             return Ok(fitted);
@@ -252,6 +263,8 @@ impl Run<'_> {
         let ground = Ground {
             features: &self.rows.features,
             labels: &self.rows.labels,
+            labelled: self.rows.labelled,
+            asked: &self.rows.unlabelled(),
             folds: self.folds,
             encoding: self.encoding,
             options: &self.header.options,
@@ -346,7 +359,7 @@ impl Run<'_> {
     }
 
     /// The blend so far of some kinds of branches, or the base rate.
-    fn offset(&self, fitted: &Fitted, of: impl Fn(BranchKind) -> bool) -> Vec<f64> {
+    pub(crate) fn offset(&self, fitted: &Fitted, of: impl Fn(BranchKind) -> bool) -> Vec<f64> {
         let labels = self.labels();
         let candidates: Vec<&Candidate> =
             fitted.candidates.iter().filter(|c| c.kept && of(c.kind)).collect();

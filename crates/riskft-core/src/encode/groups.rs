@@ -142,7 +142,7 @@ impl Groups<'_> {
         let rows: Vec<u32> = (0..self.rows.len() as u32).collect();
         let label = |row: u32| self.labels[row as usize];
         let part = |row: u32| mix(hashes[row as usize] ^ 0x6772_6f75_7073);
-        let features = keys.cross_fitted(&rows, label, part);
+        let features = keys.cross_fitted(&rows, rows.len(), label, part);
         let mut losses = vec![0.0; keys.len()];
         for (row, features) in features.chunks_exact(2 * keys.len().max(1)).enumerate() {
             for (loss, pair) in losses.iter_mut().zip(features.as_chunks::<2>().0) {

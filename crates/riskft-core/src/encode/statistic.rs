@@ -113,7 +113,7 @@ impl Encoding {
 }
 
 /// The keys of many rows, numbered.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Keys {
     /// For each statistic the number of each row's key.
     numbers: Vec<Vec<u32>>,
@@ -151,6 +151,15 @@ impl Keys {
             }
         }
         keys
+    }
+
+    /// Appends a row that has the keys of an earlier one.
+    pub fn repeat(&mut self, row: u32) {
+        for numbers in &mut self.numbers {
+            if let Some(number) = numbers.get(row as usize) {
+                numbers.push(*number);
+            }
+        }
     }
 
     /// Number of statistics.
@@ -197,10 +206,12 @@ impl Keys {
     }
 
     /// Features of rows that trees are grown on, [rows, 2 * statistics]: each from the rows of the
-    /// other parts. `part` tells a row's part, any number.
+    /// other parts. `part` tells a row's part, any number. The labels of the first `told` rows alone
+    /// speak: those of made-up rows would count a row's outcome twice.
     pub fn cross_fitted(
         &self,
         rows: &[u32],
+        told: usize,
         label: impl Fn(u32) -> bool + Copy,
         part: impl Fn(u32) -> u64,
     ) -> Vec<f64> {
@@ -208,8 +219,8 @@ impl Keys {
         let mut features = vec![0.0; rows.len() * width];
         let parts: Vec<u64> = rows.iter().map(|row| part(*row) % PARTS).collect();
         for current in 0..PARTS {
-            let others: Vec<u32> =
-                rows.iter().zip(&parts).filter(|(_, p)| **p != current).map(|(r, _)| *r).collect();
+            let apart = rows.iter().zip(&parts).take(told).filter(|(_, p)| **p != current);
+            let others: Vec<u32> = apart.map(|(row, _)| *row).collect();
             let estimates = self.estimate(&others, label);
             // Later rows are judged by all parts.
             let whole = PARTS as f64 / (PARTS - 1) as f64;
@@ -277,7 +288,7 @@ mod tests {
         let keys = Keys::collect(&inputs, (0..4000u64).map(|i| vec![i / 4]));
         let rows: Vec<u32> = (0..4000).collect();
         let label = |row: u32| mix(u64::from(row)).is_multiple_of(3);
-        let features = keys.cross_fitted(&rows, label, |row| mix(u64::from(row) ^ 7));
+        let features = keys.cross_fitted(&rows, rows.len(), label, |row| mix(u64::from(row) ^ 7));
         let scores: Vec<f64> = features.chunks_exact(2).map(|row| row[0]).collect();
         let labels: Vec<bool> = rows.iter().map(|row| label(*row)).collect();
         let auc = crate::metrics::auc(&scores, &labels).expect("two classes");
@@ -291,6 +302,22 @@ mod tests {
         });
         let told = crate::metrics::auc(&own.collect::<Vec<_>>(), &labels).expect("two classes");
         assert!(told > 0.7, "estimates from the rows themselves tell them: {told}");
+    }
+
+    #[test]
+    fn made_up_rows_have_estimates_and_give_none() {
+        let inputs = [input(None)];
+        let mut keys = Keys::collect(&inputs, (0..400u64).map(|i| vec![i % 8]));
+        let label = |row: u32| row >= 400 || row.is_multiple_of(5);
+        let part = |row: u32| mix(u64::from(row % 400) ^ 7);
+        let rows: Vec<u32> = (0..400).collect();
+        let alone = keys.cross_fitted(&rows, 400, label, part);
+        keys.repeat(3);
+        keys.repeat(11);
+        let rows: Vec<u32> = (0..402).collect();
+        let beside = keys.cross_fitted(&rows, 400, label, part);
+        assert_eq!(beside[..800], alone);
+        assert_eq!(beside[800..], [&alone[6..8], &alone[22..24]].concat());
     }
 
     #[test]

@@ -67,6 +67,22 @@ impl Ensemble {
         Ok(())
     }
 
+    /// Adds a constant to every row's sum, in the leaves of the first tree.
+    ///
+    /// # Errors
+    /// A constant that no leaf can hold, where there is no tree yet.
+    pub fn shift(&mut self, by: f64) -> Result<(), String> {
+        let Some(first) = self.roots.first() else { return self.push(&[Node::Leaf(by)]) };
+        let end = self.roots.get(1).map_or(self.nodes.len(), |root| *root as usize);
+        for node in &mut self.nodes[*first as usize..end] {
+            if super::flags(*node) == 0 {
+                let moved = f64::from_bits(node[0]) + by;
+                node[0] = moved.clamp(-MAX_LEAF, MAX_LEAF).to_bits();
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps the first `trees` trees.
     pub fn truncate(&mut self, trees: usize) {
         if let Some(root) = self.roots.get(trees) {

@@ -47,9 +47,13 @@ pub fn branch(run: &Run<'_>, dataset: &Dataset) -> Result<Option<Branch>> {
         Sample { matrix: &matrix, rows: fitted, labels, weights: &weights, columns: &columns };
     let folds: Vec<u8> = fitted.iter().map(|place| run.folds.fold(*place)).collect();
     let Some(best) = choose(sample, &folds, GRID).map_err(failed)? else { return Ok(None) };
-    let table = matrix.table(&best.columns, &best.model.weights, best.model.bias);
+    let shift = run.folds.shift(fitted, labels);
+    let table = matrix.table(&best.columns, &best.model.weights, best.model.bias - shift);
     let mut logits = vec![f64::NAN; labels.len()];
-    fitted.iter().zip(&best.out_of_fold).for_each(|(place, z)| logits[*place as usize] = *z);
+    fitted
+        .iter()
+        .zip(&best.out_of_fold)
+        .for_each(|(place, z)| logits[*place as usize] = *z - shift);
     let name = |column: &usize| run.encoding.texts[*column].name.as_str();
     let names: Vec<&str> = best.columns.iter().map(name).collect();
     Ok(Some(Branch {
@@ -65,10 +69,11 @@ pub fn branch(run: &Run<'_>, dataset: &Dataset) -> Result<Option<Branch>> {
 fn texts<'a>(run: &Run<'a>, dataset: &'a Dataset) -> Result<Texts<'a>> {
     let reader = Reader::new(dataset, run.encoding)?;
     let mut cells = Vec::with_capacity(run.rows.source.len() * run.encoding.texts.len());
-    for row in &run.rows.source {
+    for (place, row) in run.rows.source.iter().enumerate() {
+        let counts = place < run.rows.labelled;
         cells.extend(run.encoding.texts.iter().map(|text| {
             match reader.text_cell(text.source, *row as usize) {
-                Cell::Text(value) => value.trim(),
+                Cell::Text(value) if counts => value.trim(),
                 _ => "",
             }
         }));

@@ -1,5 +1,6 @@
 //! Small jobs for the trainer's tests: made-up loans and the tiny random BERT of core's golden
 //! numbers, with a tokenizer of letters.
+#![allow(dead_code, reason = "each test binary uses some of it")]
 
 use std::fs;
 use std::io::Write;
@@ -114,7 +115,7 @@ pub fn plain_job(rows: usize, base: &Path, options: &Value) -> Vec<u8> {
     })
 }
 
-fn job_of(
+pub fn job_of(
     method: Method,
     base: &Path,
     options: &Value,
