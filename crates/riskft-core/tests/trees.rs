@@ -186,6 +186,15 @@ fn the_mean_of_ensembles_is_the_mean_of_their_scores() {
     let file = artifact::write(BlobKind::Version, "{}", &tensors);
     let file = Artifact::open(Arc::new(file)).unwrap();
     assert!(Stored::open(&file, "trees", 6).is_ok(), "what was joined is sound");
+    let mut shifted = mean.clone();
+    shifted.shift(-1.5).unwrap();
+    let mut none = Ensemble::new(6).unwrap();
+    none.shift(0.25).unwrap();
+    for _ in 0..50 {
+        let row = row(kind, 0.2, &mut random);
+        assert!((shifted.score(&row) - (mean.score(&row) - 1.5)).abs() < 1e-12);
+        assert_eq!(none.score(&row), 0.25);
+    }
     assert!(Ensemble::mean(&[]).unwrap().is_empty());
     assert!(Ensemble::mean(&[parts[0].clone(), Ensemble::new(3).unwrap()]).is_err());
 }

@@ -9,8 +9,8 @@
 //! Terms of the encoder's texts are fitted on top of those logits, with natural weights.
 
 use riskft_core::encode::Encoding;
-use riskft_core::options::{Balance, Options};
-use riskft_core::protocol::Progress;
+use riskft_core::options::{Balance, Method, TextMode};
+use riskft_core::protocol::{JobHeader, Progress};
 
 use crate::events::Reporter;
 use crate::folds::{Folds, Share};
@@ -34,15 +34,20 @@ pub fn of(
     rows: &Rows,
     folds: &Folds,
     encoding: &Encoding,
-    options: &Options,
+    header: &JobHeader,
     reporter: &Reporter,
 ) -> Balanced {
+    let (options, seed) = (&header.options, header.options.seed);
     let mut balanced = Balanced { folds: folds.clone(), rows: None };
+    let text_alone = options.text == TextMode::Row && header.method != Method::None;
     match options.balance {
         Balance::None => {}
+        _ if text_alone => {
+            reporter.notice("balance: texts are fitted on the table's own shares: nothing changes")
+        }
         Balance::Weights => weigh(rows, &mut balanced.folds, reporter),
         Balance::Smote => {
-            let made = make(rows, &mut balanced.folds, encoding, options, reporter);
+            let made = make(rows, &mut balanced.folds, encoding, seed, reporter);
             balanced.rows = (!made.is_empty()).then(|| rows.with(&made, encoding));
         }
     }
@@ -75,7 +80,7 @@ fn make(
     rows: &Rows,
     folds: &mut Folds,
     encoding: &Encoding,
-    options: &Options,
+    seed: u64,
     reporter: &Reporter,
 ) -> Vec<Made> {
     let layout = Layout::of(encoding);
@@ -88,19 +93,17 @@ fn make(
             total: models as u64,
             ..Progress::default()
         });
-        let own = make_for(rows, folds, &layout, (model, options.seed));
+        let own = make_for(rows, folds, &layout, (model, seed));
         own.iter().for_each(|_| folds.append(&[model], 1.0));
         counts.push(own.len());
         made.extend(own);
     }
     let (least, most) = (counts.iter().min(), counts.iter().max());
     reporter.notice(match most {
-        None | Some(0) => {
-            format!(
-                "balance: the rarer class has one row in {} or more: nothing is made up",
-                RATIO + 1
-            )
-        }
+        None | Some(0) => format!(
+            "balance: nothing is made up: the classes are 1:{RATIO} or nearer, or the rarer one has fewer \
+             than two rows"
+        ),
         Some(most) => format!(
             "balance: {} to {most} rows are made up between rare rows and their neighbours for the \
              training rows of each of {models} models",
@@ -118,6 +121,9 @@ fn make_for(rows: &Rows, folds: &Folds, layout: &Layout, (model, seed): (usize, 
     let label = positive.len() < negative.len();
     let (rare, other) = if label { (positive, negative) } else { (negative, positive) };
     let lacking = (other.len() / RATIO).saturating_sub(rare.len()).min(MOST_MADE);
+    if lacking == 0 {
+        return Vec::new();
+    }
     let features = |place: u32| rows.features.of(place);
     let Some(smote) = Smote::new(layout, features, &train, rare, (model, seed)) else {
         return Vec::new();

@@ -58,7 +58,7 @@ pub fn run(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) -> 
     let (rows, texts) = read_rows(&job, &prepared, &encoding, base.as_ref(), reporter)?;
     let rows = rows.to_device(compute.device);
     let folds = Folds::new(&prepared, &rows, &job.header.options);
-    let balanced = balance::of(&rows, &folds, &encoding, &job.header.options, reporter);
+    let balanced = balance::of(&rows, &folds, &encoding, &job.header, reporter);
     let (folds, made) = (&balanced.folds, balanced.rows.as_ref());
     let run = Run {
         header: &job.header,

@@ -113,7 +113,7 @@ fn made_up_rows_train_one_model_and_are_judged_by_none() {
     let rows = Rows::read(&reader, labels, parts, false, &mut texts, |_| {});
     let options = &job.header.options;
     let plain = Folds::new(&prepared, &rows, options);
-    let balanced = balance::of(&rows, &plain, &encoding, options, &reporter);
+    let balanced = balance::of(&rows, &plain, &encoding, &job.header, &reporter);
     let (more, folds) = (balanced.rows.expect("made-up rows"), &balanced.folds);
 
     assert_eq!((more.labelled, folds.fitted.len()), (ROWS, plain.fitted.len()));
@@ -154,7 +154,7 @@ fn made_up_rows_train_one_model_and_are_judged_by_none() {
             train.iter().filter(|place| **place < ROWS as u32 && more.labels[**place as usize]);
         assert!((shift - (bad as f64 / real.count() as f64).ln()).abs() < 1e-9, "{shift}");
     }
-    let again = balance::of(&rows, &plain, &encoding, options, &reporter).rows.expect("rows");
+    let again = balance::of(&rows, &plain, &encoding, &job.header, &reporter).rows.expect("rows");
     for place in made {
         let bits = |rows: &Rows| -> Vec<u64> {
             rows.features.of(place).iter().map(|v| v.to_bits()).collect()
