@@ -179,6 +179,19 @@ pub enum Calibrate {
     Recent,
 }
 
+/// How the boosted trees read categories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Categories {
+    /// By LightGBM's own means beside their target statistics, but by these alone in one model of
+    /// three.
+    Mixed,
+    /// Both in every model.
+    Native,
+    /// By target statistics alone.
+    Statistics,
+}
+
 /// The boosted trees (LightGBM's names in brackets).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Trees {
@@ -188,6 +201,11 @@ pub struct Trees {
     pub leaves: usize,
     /// 0.001..=1
     pub learning_rate: f64,
+    /// Share of the columns that a tree sees (feature_fraction). 0.01..=1
+    pub columns: f64,
+    /// Fewest rows of a leaf (min_data_in_leaf). 0..=100000; 0 = 20, 10 in small samples.
+    pub min_rows: usize,
+    pub categories: Categories,
 }
 
 /// A search over options by successive halving (Jamieson & Talwalkar 2016).
@@ -288,7 +306,14 @@ impl Default for Options {
             members: 1,
             hidden: 256,
             max_tokens: 0,
-            trees: Trees { rounds: 400, leaves: 0, learning_rate: 0.05 },
+            trees: Trees {
+                rounds: 400,
+                leaves: 0,
+                learning_rate: 0.05,
+                columns: 0.4,
+                min_rows: 0,
+                categories: Categories::Mixed,
+            },
             balance: Balance::None,
             unlabelled: Unlabelled::Ignore,
             calibrate: Calibrate::All,
@@ -324,12 +349,30 @@ impl Options {
                 .hint("Write for example options => '{\"rank\": 8, \"seed\": 7}'."));
             }
         };
-        let mut whole = defaults();
+        Options::default().with(given)
+    }
+
+    /// These options with some of them changed, as [`Options::parse`] reads them.
+    ///
+    /// # Errors
+    /// 22023 for what is no option, or out of its range.
+    pub fn with(&self, given: &Map<String, Value>) -> Result<Self> {
+        let mut whole = as_map(self);
         merge(&mut whole, given, "")?;
         let options: Options = serde_json::from_value(Value::Object(whole))
             .map_err(|error| misfit(given).unwrap_or_else(|| no_options(&error)))?;
         options.check()?;
         Ok(options)
+    }
+
+    /// The value of an option as JSON; `name` may be that of a part, as `trees.leaves`.
+    pub fn value(&self, name: &str) -> Option<Value> {
+        let mut whole = Value::Object(as_map(self));
+        name.split('.').try_for_each(|part| {
+            whole = whole.get_mut(part)?.take();
+            Some(())
+        })?;
+        Some(whole)
     }
 
     fn check(&self) -> Result<()> {
@@ -358,6 +401,8 @@ impl Options {
         let least = if self.trees.leaves == 0 { 0.0 } else { 2.0 };
         range("trees.leaves", self.trees.leaves as f64, least, 1024.0)?;
         range("trees.learning_rate", self.trees.learning_rate, 1e-3, 1.0)?;
+        range("trees.columns", self.trees.columns, 0.01, 1.0)?;
+        range("trees.min_rows", self.trees.min_rows as f64, 0.0, 100_000.0)?;
         range("search.trials", self.search.trials as f64, 0.0, 1000.0)?;
         range("search.minutes", self.search.minutes, 0.0, 10_000.0)?;
         range("hidden", self.hidden as f64, 8.0, 1024.0)?;
@@ -457,7 +502,7 @@ fn demand_kind(name: &str, default: &Value, value: &Value) -> Result<()> {
 /// The refusal of the first option whose value is none of its words, though of the right kind.
 fn misfit(given: &Map<String, Value>) -> Option<Refusal> {
     given.iter().find_map(|(key, value)| {
-        let mut whole = defaults();
+        let mut whole = as_map(&Options::default());
         merge(&mut whole, &Map::from_iter([(key.clone(), value.clone())]), "").ok()?;
         let error = serde_json::from_value::<Options>(Value::Object(whole)).err()?;
         let detail = format!("Option \"{key}\" is {value}: {error}.");
@@ -471,8 +516,8 @@ fn no_options(error: &serde_json::Error) -> Refusal {
 
 const LISTED: &str = "The README lists each option with its kind and default.";
 
-fn defaults() -> Map<String, Value> {
-    match serde_json::to_value(Options::default()) {
+fn as_map(options: &Options) -> Map<String, Value> {
+    match serde_json::to_value(options) {
         Ok(Value::Object(map)) => map,
         _ => Map::new(),
     }

@@ -17,6 +17,8 @@ pub enum Listener {
     Server,
     /// A person, over stderr.
     Person,
+    /// Nobody: parts of a trial.
+    Nobody,
 }
 
 /// Sends events. A listener that is gone ends the process: nobody is left to train for.
@@ -60,6 +62,7 @@ impl Reporter {
         let sent = match self.listener {
             Listener::Server => send_line(event),
             Listener::Person => writeln!(io::stderr(), "{}", in_words(event)),
+            Listener::Nobody => Ok(()),
         };
         if sent.is_err() {
             crate::lifeline::end_now();

@@ -188,7 +188,7 @@ impl<'a> Stage<'a> {
             shift: folds
                 .member_shifts(head.plan.members as usize, &rows.labels)
                 .map(|shift| shift.to_device(rows.device())),
-            batch: batch_size(options, folds.fitted.len()),
+            batch: batch_size(options, folds.size()),
             labels: rows.labels_of(&judged),
             judged,
             best: Best::default(),

@@ -30,6 +30,8 @@ pub struct Folds {
     /// Places that have a label of their own and are not in the test part, ascending.
     pub fitted: Vec<u32>,
     pub repeats: usize,
+    /// Rows that the models of a whole run are judged on.
+    size: usize,
 }
 
 impl Folds {
@@ -51,7 +53,27 @@ impl Folds {
                 shares.push(model);
             }
         }
-        Folds { shares, weights: vec![1.0; rows.source.len()], fitted, repeats }
+        let (size, weights) = (fitted.len(), vec![1.0; rows.source.len()]);
+        Folds { shares, weights, fitted, repeats, size }
+    }
+
+    /// The first models alone, and the rows that one of them leaves out: less than a whole run, for
+    /// a trial.
+    pub fn first(&self, models: usize) -> Self {
+        let shares = self.shares[..models.min(self.models())].to_vec();
+        let held = |place: &u32| shares.iter().any(|model| model[*place as usize] == Share::Held);
+        Folds {
+            fitted: self.fitted.iter().copied().filter(held).collect(),
+            weights: self.weights.clone(),
+            repeats: 1,
+            size: self.size,
+            shares,
+        }
+    }
+
+    /// Labelled rows outside the test part, those that no model of a trial leaves out included.
+    pub fn size(&self) -> usize {
+        self.size
     }
 
     /// Appends a made-up row that trains some models and is nobody else's affair.

@@ -13,7 +13,7 @@ use riskft_core::dataset::hash::mix;
 use riskft_core::encode::statistic::Estimates;
 use riskft_core::encode::{tables, Encoding};
 use riskft_core::math::{logistic, logit};
-use riskft_core::options::{Options, SMALL};
+use riskft_core::options::{Categories, Options, SMALL};
 use riskft_core::protocol::Progress;
 use riskft_core::refusal::{code, Refusal, Result};
 use riskft_core::trees::{lightgbm, Ensemble};
@@ -164,7 +164,7 @@ impl Ground<'_> {
     fn grow(&self, model: usize, done: &AtomicUsize) -> Result<Grown> {
         let (train, held) =
             (self.folds.places(model, Share::Train), self.folds.places(model, Share::Held));
-        let kind = Kind::of(model);
+        let kind = Kind::of(model, self.options.trees.categories);
         let (features, other) = self.both(model, kind, &train, &held);
         let (labels, held_labels) = (self.targets(&train), self.targets(&held));
         let weights: Vec<f32> =
@@ -243,7 +243,8 @@ impl Ground<'_> {
         let estimates = self.features.keys.estimate(&train[..told], label);
         let mut logits = Vec::with_capacity(self.asked.len());
         for some in self.asked.chunks(4096) {
-            let features = self.unseen(Kind::of(model), some, &estimates);
+            let features =
+                self.unseen(Kind::of(model, self.options.trees.categories), some, &estimates);
             logits.extend(features.chunks_exact(self.encoding.features()).map(|r| trees.score(r)));
         }
         logits
@@ -264,10 +265,15 @@ impl Ground<'_> {
 
     fn parameters(&self, model: usize, kind: Kind) -> String {
         let options = self.options;
-        let small = self.folds.fitted.len() < SMALL;
+        let small = self.folds.size() < SMALL;
         let leaves = match (options.trees.leaves, small) {
             (0, true) => 8,
             (0, false) => 31,
+            (given, _) => given,
+        };
+        let least = match (options.trees.min_rows, small) {
+            (0, true) => 10,
+            (0, false) => 20,
             (given, _) => given,
         };
         let first = self.encoding.numbers.len();
@@ -280,11 +286,11 @@ impl Ground<'_> {
         format!(
             "objective=binary verbosity=-1 num_threads=1 deterministic=true force_row_wise=true \
              seed={seed} learning_rate={rate} num_leaves={leaves} min_data_in_leaf={least} \
-             feature_fraction=0.4 bagging_fraction=0.8 bagging_freq=1 lambda_l2=1 \
+             feature_fraction={columns} bagging_fraction=0.8 bagging_freq=1 lambda_l2=1 \
              extra_trees={extra} cat_smooth=50 cat_l2=10 max_cat_threshold=8 {native}",
             seed = (mix(options.seed ^ model as u64) >> 34),
             rate = options.trees.learning_rate * if small { 0.6 } else { 1.0 },
-            least = if small { 10 } else { 20 },
+            columns = options.trees.columns,
             extra = kind.extra,
         )
     }
@@ -331,11 +337,12 @@ struct Kind {
 }
 
 impl Kind {
-    fn of(model: usize) -> Self {
-        match model % 3 {
-            0 => Kind { native: true, extra: true },
-            1 => Kind { native: false, extra: true },
-            _ => Kind { native: true, extra: false },
-        }
+    fn of(model: usize, categories: Categories) -> Self {
+        let native = match categories {
+            Categories::Mixed => model % 3 != 1,
+            Categories::Native => true,
+            Categories::Statistics => false,
+        };
+        Kind { native, extra: model % 3 != 2 }
     }
 }

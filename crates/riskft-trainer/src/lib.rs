@@ -37,6 +37,7 @@ pub mod ridge;
 pub mod rows;
 pub mod run;
 pub mod scoring;
+pub mod search;
 pub mod self_train;
 pub mod smote;
 pub mod tensors;

@@ -28,6 +28,7 @@ use crate::job::{self, Job};
 use crate::ledger::Meter;
 use crate::rows::{Reader, Rows};
 use crate::scoring;
+use crate::search;
 use crate::self_train;
 use crate::text::{self, Text};
 use crate::texts::{Collector, Texts};
@@ -70,6 +71,8 @@ pub fn run(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) -> 
         compute: &compute,
         reporter,
     };
+    let found = search::search(&run, base.as_ref(), &mut meter)?;
+    let run = Run { header: &found.header, ..run };
     let mut ledger = run.ledger(job.dataset.rows, base.is_some());
     let mut fitted = run.tabular(&mut meter, &mut ledger)?;
     run.grams(&job.dataset, &mut fitted, &mut meter)?;
@@ -113,7 +116,7 @@ pub fn run(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) -> 
         metrics: published.metrics,
         branches: published.branches,
         periods: published.periods,
-        trials: Vec::new(),
+        trials: found.trials,
         gate: published.gate,
         ledger,
         incumbent: published.incumbent,
@@ -252,13 +255,22 @@ impl Run<'_> {
         self.rows.labels_of(&self.folds.fitted)
     }
 
-    /// Network and trees. Whole-row text is the traditional arm: it stands alone.
+    /// Network and trees.
     pub(crate) fn tabular(&self, meter: &mut Meter, ledger: &mut Ledger) -> Result<Fitted> {
         let mut fitted = Fitted::default();
-        if self.header.options.text == TextMode::Row && self.header.method != Method::None {
-            return Ok(fitted);
+        if !self.is_text_alone() {
+            self.network(&mut fitted, meter, ledger)?;
+            self.trees(&mut fitted, meter)?;
         }
-        self.network(&mut fitted, meter, ledger)?;
+        Ok(fitted)
+    }
+
+    /// Whole-row text is the traditional arm: it stands alone.
+    pub fn is_text_alone(&self) -> bool {
+        self.header.options.text == TextMode::Row && self.header.method != Method::None
+    }
+
+    pub fn trees(&self, fitted: &mut Fitted, meter: &mut Meter) -> Result<()> {
         meter.phase("trees");
         let ground = Ground {
             features: &self.rows.features,
@@ -287,10 +299,15 @@ impl Run<'_> {
             });
             fitted.forest = Some(forest);
         }
-        Ok(fitted)
+        Ok(())
     }
 
-    fn network(&self, fitted: &mut Fitted, meter: &mut Meter, ledger: &mut Ledger) -> Result<()> {
+    pub fn network(
+        &self,
+        fitted: &mut Fitted,
+        meter: &mut Meter,
+        ledger: &mut Ledger,
+    ) -> Result<()> {
         let options = &self.header.options;
         let members = self.folds.models() * options.members;
         let base_rate = metrics::base_rate(&self.labels()).unwrap_or(0.5);
@@ -327,7 +344,7 @@ impl Run<'_> {
     }
 
     /// N-grams of texts, kept if they add to numbers and categories.
-    fn grams(&self, dataset: &Dataset, fitted: &mut Fitted, meter: &mut Meter) -> Result<()> {
+    pub fn grams(&self, dataset: &Dataset, fitted: &mut Fitted, meter: &mut Meter) -> Result<()> {
         let options = &self.header.options;
         let asked = options.grams == Grams::Better && options.text == TextMode::Fields;
         if !asked || self.encoding.texts.is_empty() {

@@ -108,7 +108,8 @@ fn fit(data: &Dataset, target: &str, roles: Value) -> Fitted {
     encoding.texts.clear();
     let reader = Reader::new(data, &encoding).map_err(|r| r.detail).unwrap();
     let mut collector = Collector::default();
-    let rows = Rows::read(&reader, &prepared.labels, &prepared.parts, &mut collector, |_| {});
+    let rows =
+        Rows::read(&reader, &prepared.labels, &prepared.parts, false, &mut collector, |_| {});
     let folds = Folds::new(&prepared, &rows, &header.options);
     let compute = Compute::choose(&header.options).map_err(|r| r.detail).unwrap();
     let run = Run {

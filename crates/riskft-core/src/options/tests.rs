@@ -48,3 +48,19 @@ fn roles_take_any_column_name() {
     let options = Options::parse(&json!({"roles": {"My Col": "category"}})).unwrap();
     assert_eq!(options.roles["My Col"], Role::Category);
 }
+
+#[test]
+fn options_change_and_tell_their_values() {
+    let base = Options::parse(&json!({"rank": 8, "trees": {"rounds": 50}})).unwrap();
+    let changes = json!({"hidden": 64, "trees": {"leaves": 15, "categories": "native"}});
+    let changed = base.with(changes.as_object().unwrap()).unwrap();
+    assert_eq!((changed.rank, changed.hidden), (8, 64));
+    assert_eq!((changed.trees.rounds, changed.trees.leaves), (50, 15));
+    assert_eq!(changed.value("trees.leaves"), Some(json!(15)));
+    assert_eq!(changed.value("trees.categories"), Some(json!("native")));
+    assert_eq!(changed.value("rank"), Some(json!(8)));
+    assert_eq!(changed.value("trees.height"), None);
+    let bad = json!({"trees": {"columns": 0}});
+    let refusal = base.with(bad.as_object().unwrap()).unwrap_err();
+    assert!(refusal.detail.contains("trees.columns"), "{refusal:?}");
+}
