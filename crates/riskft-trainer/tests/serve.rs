@@ -111,9 +111,10 @@ fn each_method_tunes_the_encoder() {
 #[test]
 fn tuning_learns_an_effect_that_flips() {
     let base = tiny_base("flip");
-    let options =
-        quick(json!({"epochs": 25, "patience": 25, "gate": {}, "learning_rate": 1e-2, "layers": 0,
-        "keep_text": "always", "head_epochs": 10, "grams": "never", "trees": {"rounds": 0}}));
+    let options = quick(
+        json!({"epochs": 25, "patience": 25, "gate": {"flips": 0.02}, "learning_rate": 1e-2, "layers": 0,
+        "keep_text": "always", "head_epochs": 10, "grams": "never", "trees": {"rounds": 0}}),
+    );
     let answer = train(&flipped_job(ROWS, Method::Lora, &base, &options));
     let result = answer.result();
     let (frozen, tuned) = (result.ledger.auc_frozen, result.ledger.auc_tuned);
@@ -122,7 +123,8 @@ fn tuning_learns_an_effect_that_flips() {
     assert!(result.ledger.tuned_kept && gain > 0.2, "{frozen:?} frozen, {tuned:?} tuned");
     let test = answer.metric("test", "auc").expect("a test AUC");
     assert!(test > 0.8, "{test} after int8");
-    // The gate of the design, not the wide one of the other tests.
+    // The gate of the design, not the wide one of the other tests; of 180 decisions four may lie so
+    // near the threshold that they change.
     assert!(result.gate.passed && result.gate.auc_loss.is_some_and(|loss| loss <= 0.005));
 }
 

@@ -333,8 +333,11 @@ impl Encoding {
         self.numbers.is_empty() && self.categories.is_empty() && self.texts.is_empty()
     }
 
-    /// Drops the columns that no input reads.
+    /// Drops the columns that no input reads. A row's whole text reads them all.
     pub fn without_unused_columns(mut self) -> Encoding {
+        if self.texts.iter().any(|text| text.source == TextSource::Row) {
+            return self;
+        }
         let mut used = vec![false; self.columns.len()];
         self.for_each_index(|index| used[*index] = true);
         let mut place = 0;
