@@ -12,6 +12,9 @@ postgres_version=15
 pg_config=${PG_CONFIG:-/usr/lib/postgresql/$postgres_version/bin/pg_config}
 pgrx_version=0.18.1
 rust_version=1.95
+cmake_version=3.28
+# What scripts/setup.sh fetched where the machine's own is too old.
+[ ! -x "$RISKFT_CACHE/cmake/bin/cmake" ] || export CMAKE=$RISKFT_CACHE/cmake/bin/cmake
 
 # What the last run of each step did; see `done_before`.
 stamps=$RISKFT_CACHE/stamps

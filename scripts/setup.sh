@@ -8,6 +8,7 @@ main() {
     rust
     packages
     pgrx
+    cmake_program
     libtorch
     local manifest
     for manifest in "$root"/models/*.json; do
@@ -65,6 +66,25 @@ have_wheels() {
 
 # The wheel in the download folder that has this checksum.
 wheel_of() { sha256sum "$RISKFT_CACHE"/downloads/*.whl | sed -n "s/^$1 [ *]//p" | head -n 1; }
+
+# A CMake that is new enough, unless the machine has one. scripts/common.sh tells cargo where it is.
+cmake_program() {
+    local version pins=$root/scripts/cmake.txt key new
+    version=$(cmake --version 2>/dev/null | sed -n 's/^cmake version //p' || true)
+    [ "$(printf '%s\n' "$cmake_version" "$version" | sort -V | tail -n 1)" = "$version" ] && return 0
+    key=$(sha256 "$pins")
+    done_before cmake "$key" && [ -x "$RISKFT_CACHE/cmake/bin/cmake" ] && return 0
+    wheels "$pins"
+    say "unpacking CMake"
+    new=$RISKFT_CACHE/cmake.new
+    rm -rf "$new"
+    quietly unzip-cmake unzip -q -o "$(wheel_of "$(grep -o 'sha256:[0-9a-f]*' "$pins" | cut -d : -f 2)")" 'cmake/data/*' -d "$new"
+    chmod +x "$new"/cmake/data/bin/*
+    rm -rf "$RISKFT_CACHE/cmake"
+    mv "$new/cmake/data" "$RISKFT_CACHE/cmake"
+    rm -rf "$new"
+    mark_done cmake "$key"
+}
 
 # All libraries lie in one folder, because each finds the others in its own ($ORIGIN is in their
 # run path). libtorch.so is a linker script that leaves the CUDA half out.

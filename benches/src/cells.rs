@@ -13,9 +13,9 @@ use serde::Deserialize;
 use serde_json::{json, Map, Value};
 
 const EXPERIMENTS: &str = include_str!("../accuracy/experiments.json");
-/// Shares of train, validation, calibration and test within a fold's training rows, as in
-/// `options.split`; None is the extension's default.
-const SPLIT: Option<[f64; 4]> = None;
+/// All of a fold's training rows are fitted, as the peers fit them all: the bench has test rows of
+/// its own.
+const SPLIT: &str = r#"{"train": 0.7, "validation": 0.15, "calibration": 0.15, "test": 0.0}"#;
 
 #[derive(Deserialize)]
 struct Experiment {
@@ -208,9 +208,8 @@ impl Cell<'_> {
             None => exclude.clone(),
         };
         let mut options = Map::from_iter([("deploy".to_owned(), json!("always"))]);
-        if let Some(split) = SPLIT {
-            options.insert("split".to_owned(), json!(split));
-        }
+        let split = serde_json::from_str(SPLIT).expect("the split is JSON");
+        options.insert("split".to_owned(), split);
         options.extend(self.contestant.options.as_object().into_iter().flatten().map(own));
         let mut call = format!(
             "CALL riskft_train('m', 'train', '{target}', exclude => '{{{}}}', options => '{}'",

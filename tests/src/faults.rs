@@ -21,7 +21,8 @@ use crate::process;
 use crate::session::{Notice, Session};
 
 /// The phases of a training, as its notices name them.
-pub const PHASES: [&str; 7] = ["load", "prepare", "encode", "head", "tune", "evaluate", "publish"];
+pub const PHASES: [&str; 9] =
+    ["load", "prepare", "encode", "network", "trees", "text", "tune", "evaluate", "publish"];
 /// Longest wait for a phase, on a machine that has other work.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A process that was struck, or whose parent was, ends this soon.

@@ -92,7 +92,7 @@ fn each_method_tunes_the_encoder() {
         assert_eq!(answer.status, Some(0), "{method:?} {options}");
         assert!(ledger.tune_epochs >= 1 && ledger.auc_tuned.is_some(), "{method:?} {options}");
         assert!(ledger.tokens > ledger.tokens_distinct && ledger.tokens_distinct > 0);
-        assert!(ledger.parameters_trainable > plain.result().ledger.parameters_trainable / 2);
+        assert!(ledger.parameters_trainable > 1000);
         assert!(answer.notices().contains("frozen encoder"), "{}", answer.notices());
         // The shared encoder is the untuned base, whatever the method.
         let blobs = answer.blobs();
