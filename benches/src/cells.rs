@@ -84,7 +84,10 @@ fn measure(database: &Database, folder: &Path, experiment: &Experiment) {
     let mut session = database.analyst();
     load(database, &mut session, folder, experiment);
     let cells: i32 = session.value("SELECT max(cell) + 1 FROM part");
-    let contestants = contestants(experiment);
+    let mut contestants = contestants(experiment);
+    if let Ok(only) = std::env::var("RISKFT_BENCH_CONTESTANT") {
+        contestants.retain(|contestant| contestant.name == only);
+    }
     for number in 0..cells {
         for contestant in &contestants {
             let cell = Cell { number, experiment, contestant };
