@@ -23,7 +23,7 @@ fn a_full_cache() {
     analyst.run(CALL);
     let scores: String = analyst.value(SCORES);
     let folder = cluster.data().join("base/pgsql_tmp/pgsql_tmp_riskft");
-    let Some(disk) = Disk::mount(&folder, 1_024) else { return };
+    let Some(disk) = Disk::mount(&folder, 16_384) else { return };
     disk.fill_but(4);
     // The mapped file stays in use; a new session finds no file and no space.
     assert_eq!(analyst.value::<String>(SCORES), scores);
@@ -48,7 +48,7 @@ fn a_full_tablespace_while_publishing() {
     analyst.run(CALL);
     let scores: String = analyst.value(SCORES);
     let folder = cluster.socket_folder().join("space");
-    let Some(disk) = Disk::mount(&folder, 4_096) else { return };
+    let Some(disk) = Disk::mount(&folder, 65_536) else { return };
     let mut superuser = database.superuser();
     superuser.run(&format!("CREATE TABLESPACE small LOCATION '{}'", folder.display()));
     superuser.run(
