@@ -59,7 +59,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("'{\"alpha\": -0.0}'", "22023", "alpha"),
     ("'{\"learning_rate\": 1e-320}'", "22023", "learning_rate"),
     ("'{\"dropout\": 0.99999999}'", "22023", "dropout"),
-    ("'{\"head_epochs\": 0}'", "22023", "head_epochs"),
+    ("'{\"head_epochs\": 1001}'", "22023", "head_epochs"),
     ("'{\"members\": 17}'", "22023", "members"),
     ("'{\"hidden\": 4294967296}'", "22023", "hidden"),
     ("'{\"batch_size\": 9007199254740993}'", "22023", "batch_size"),
