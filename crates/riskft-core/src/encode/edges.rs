@@ -5,7 +5,8 @@ use crate::options::Role;
 
 /// Median from which numbers that are never negative are taken for amounts of money.
 const MONEY_MEDIAN: f64 = 100.0;
-/// Share of the rows beyond the first and the last edge: outliers do not stretch the outer bins.
+/// Share of the rows beyond the first and the last edge, at least one row: outliers do not stretch the
+/// outer bins.
 const TAIL: f64 = 0.001;
 
 /// The median of the positive values, if they look like amounts of money: declared or written so,
@@ -41,7 +42,7 @@ pub(super) fn edges(values: &[f64], thresholds: &[f64]) -> Option<Vec<f64>> {
         let next = if min + 1.0 > min { min + 1.0 } else { f64::MAX };
         return (sorted.len() < values.len()).then(|| vec![min, next]);
     }
-    let tail = (sorted.len() as f64 * TAIL) as usize;
+    let tail = (sorted.len() as f64 * TAIL).ceil() as usize;
     let (low, high) = (sorted[tail], sorted[sorted.len() - 1 - tail]);
     let (first, last) = match (thresholds.first(), thresholds.last()) {
         (Some(first), Some(last)) => (*first, *last),
