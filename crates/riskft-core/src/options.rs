@@ -44,7 +44,8 @@ pub struct Options {
     pub members: usize,
     /// Width of the head's two hidden layers. 8..=1024.
     pub hidden: usize,
-    /// Most tokens of one text value, special ones included. 0 = 32 for short fields, 256 for long.
+    /// Most tokens of one text value, special ones included. 0 = 32 for short fields, 1,024 for long
+    /// ones; beyond the 256 of a window a text is read in several.
     pub max_tokens: usize,
     pub trees: Trees,
     pub balance: Balance,

@@ -112,7 +112,7 @@ fn lying_specifications_are_refused() {
         ("/encoding/numbers/0/source/value", 10.into()),
         ("/encoding/categories/0/source/value", u64::MAX.into()),
         ("/encoding/texts/0/source/column", 99.into()),
-        ("/encoding/texts/0/max_tokens", 71.into()),
+        ("/encoding/texts/0/max_tokens", 4097.into()),
         ("/encoding/texts/0/max_tokens", 2.into()),
         ("/encoding/numbers/0/edges", vec![1.0].into()),
         ("/encoding/numbers/0/edges", vec![1.0, 1.0].into()),

@@ -274,6 +274,10 @@ impl Best {
         true
     }
 
+    pub fn epoch(&self) -> usize {
+        self.epoch
+    }
+
     /// Epochs since the best one.
     pub fn waited(&self, epoch: usize) -> usize {
         epoch - self.epoch

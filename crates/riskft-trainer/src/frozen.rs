@@ -39,20 +39,20 @@ pub fn encode(
     let _guard = tch::no_grad_guard();
     let width = bert.shape.width as i64;
     let frozen = Tuning::Frozen;
-    let lower = keep.then(|| Tensor::empty([texts.tokens() as i64, width], (bert.kind, device)));
+    let mut lower = keep.then(|| Tensor::empty([texts.tokens() as i64, width], (bert.kind, device)));
     let mut vectors = Vec::new();
     let all: Vec<usize> = (0..texts.len()).collect();
     let mut done = 0;
     for run in texts.runs(&all, CHUNK_TOKENS) {
-        let packed = texts.packed(run, device);
-        let tokens = packed.ids.numel();
+        let windows = texts.windows(run);
+        let packed = texts.packed(&windows, device);
         let x = bert.layers(0..split, bert.embed(&packed), &packed.groups, &frozen, false);
-        if let Some(lower) = &lower {
-            lower.narrow(0, done as i64, tokens as i64).copy_(&x);
+        if let Some(lower) = &mut lower {
+            let _ = lower.index_copy_(0, &texts.token_places(&windows, device), &x);
         }
         let x = bert.layers(split..bert.shape.layers, x, &packed.groups, &frozen, false);
-        vectors.push(normalise(&pool(&x, &packed.groups)));
-        done += tokens;
+        vectors.push(normalise(&texts.join(run, &windows, pool(&x, &packed.groups))));
+        done += packed.ids.numel();
         progress(done);
     }
     let vectors = if vectors.is_empty() {
@@ -77,9 +77,11 @@ pub struct Tuned<'a> {
 impl Tuned<'_> {
     /// Normalised pooled vectors of ascending text numbers, [numbers, width].
     pub fn vectors(&self, numbers: &[usize], train: bool) -> Tensor {
-        let (x, groups) = self.lower_states(numbers);
+        let windows = self.texts.windows(numbers);
+        let (x, groups) = self.lower_states(&windows);
         let range = self.split..self.bert.shape.layers;
-        normalise(&pool(&self.bert.layers(range, x, &groups, self.tuning, train), &groups))
+        let pooled = pool(&self.bert.layers(range, x, &groups, self.tuning, train), &groups);
+        normalise(&self.texts.join(numbers, &windows, pooled))
     }
 
     /// The same in several passes, without gradients.
@@ -93,12 +95,12 @@ impl Tuned<'_> {
         Tensor::cat(&parts, 0)
     }
 
-    fn lower_states(&self, numbers: &[usize]) -> (Tensor, Vec<Group>) {
+    fn lower_states(&self, windows: &[usize]) -> (Tensor, Vec<Group>) {
         if let Some(lower) = self.lower {
-            let places = self.texts.token_places(numbers, self.device);
-            return (lower.index_select(0, &places), self.texts.groups(numbers));
+            let places = self.texts.token_places(windows, self.device);
+            return (lower.index_select(0, &places), self.texts.groups(windows));
         }
-        let packed = self.texts.packed(numbers, self.device);
+        let packed = self.texts.packed(windows, self.device);
         let states = || {
             let x = self.bert.embed(&packed);
             self.bert.layers(0..self.split, x, &packed.groups, &Tuning::Frozen, false)

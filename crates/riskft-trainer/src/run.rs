@@ -49,12 +49,14 @@ pub fn run(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) -> 
     meter.phase("load");
     let job = job::read(input, reporter)?;
     meter.phase("prepare");
-    let (prepared, encoding) = prepare(&job, reporter)?;
+    let (prepared, mut encoding) = prepare(&job, reporter)?;
     let compute = Compute::choose(&job.header.options)?;
     reporter.notice(compute.in_words());
     let folder = base_dir.unwrap_or_else(|| PathBuf::from(&job.header.base_dir));
     let base = read_base(&job.header, &encoding, &folder, reporter)?;
-    let encoding = within_positions(encoding, base.as_ref());
+    if base.is_none() {
+        encoding.texts.clear();
+    }
     meter.phase("encode");
     let (rows, texts) = read_rows(&job, &prepared, &encoding, base.as_ref(), reporter)?;
     let rows = rows.to_device(compute.device);
@@ -159,19 +161,6 @@ fn read_base(
     Base::read(&header.base, folder).map(Some)
 }
 
-/// No text may have more tokens than the base has positions for.
-fn within_positions(mut encoding: Encoding, base: Option<&Base>) -> Encoding {
-    match base {
-        Some(base) => {
-            for text in &mut encoding.texts {
-                text.max_tokens = text.max_tokens.min(base.shape.max_tokens());
-            }
-        }
-        None => encoding.texts.clear(),
-    }
-    encoding
-}
-
 fn read_rows(
     job: &Job,
     prepared: &Prepared,
@@ -198,7 +187,7 @@ fn read_rows(
     let mut rows = Rows::read(&reader, labels, parts, unlabelled, &mut collector, progress);
     let Some(base) = base else { return Ok((rows, Texts::default())) };
     base.words.check(collector.values())?;
-    let (texts, numbers) = Texts::new(&base.words.encode(collector.values()));
+    let (texts, numbers) = Texts::new(&base.words.encode(collector.values()), base.shape.window());
     rows.renumber(&numbers);
     Ok((rows, texts))
 }

@@ -1,15 +1,16 @@
 //! The branch `text`: terms of the encoder's vectors, fitted on top of the other branches.
 //!
 //! The offset is the blend's out-of-fold logit, so the terms learn what numbers and categories
-//! leave. First with the frozen encoder, crossed over all folds; then the encoder is tuned, as one
-//! model on the first one's rows, and kept if it beats the frozen one on the rows that it left out.
+//! leave. First with the frozen encoder, crossed over all folds. Where it says anything at all, the
+//! encoder is tuned, as one model on the first one's rows, and kept if it beats the frozen one on the
+//! rows that it left out. In a small sample what is kept is then tuned again, on all rows.
 
 use std::time::Instant;
 
-use riskft_core::options::{KeepTuned, Method};
+use riskft_core::options::{KeepText, KeepTuned, Method, SMALL};
 use riskft_core::protocol::{Ledger, Progress};
 use riskft_core::refusal::Result;
-use tch::Kind;
+use tch::{Kind, Tensor};
 
 use crate::base::Base;
 use crate::bert::Bert;
@@ -20,7 +21,7 @@ use crate::ledger::Meter;
 use crate::ridge::{self, Ridge};
 use crate::run::Run;
 use crate::terms::Terms;
-use crate::tune::{tune, TuneReport};
+use crate::tune::{tune, tune_whole, TuneReport};
 use crate::tuning::{first_layer, Tuning};
 
 /// The branch as fitted.
@@ -38,8 +39,6 @@ pub struct Text {
 struct Start {
     bert: Bert,
     frozen: Frozen,
-    /// Layers below this one stay frozen.
-    split: usize,
 }
 
 /// Fits the branch on top of the logits `offset`, by place.
@@ -83,15 +82,34 @@ pub fn fit(
         logits: ridge.out_of_fold,
         seconds: begin.elapsed().as_secs_f64(),
     };
-    if options.epochs == 0 {
+    if options.epochs == 0 || !is_worth_tuning(run, &whole, offset, &labels) {
         return Ok(frozen(ridge));
     }
     meter.phase("tune");
-    let (terms, tuning, report) = tuned(run, base, start, &ridge, lesson, ledger)?;
+    let ground = Ground { run, base, split, lower: start.frozen.lower.as_ref() };
+    let lesson = Lesson { phase: "tune", ..lesson };
+    let method = run.header.method;
+    let (bert, tuning) = ground.start(start.bert)?;
+    ledger.parameters_trainable += tuning.size() as u64;
+    if method != Method::Full {
+        ledger.parameters += tuning.size() as u64;
+    }
+    let terms = Terms::new(&ridge.weights.get(0), run.compute.device);
+    let report = tune(&ground.tuned(&bert, &tuning), &terms, lesson, &ridge.out_of_fold, method)?;
     tell(run, &report, ledger);
     if !ledger.tuned_kept {
         return Ok(frozen(ridge));
     }
+    let (terms, tuning) = match is_small(run) {
+        false => (terms, tuning),
+        true => {
+            drop((terms, tuning));
+            let (bert, tuning) = ground.start(bert)?;
+            let terms = Terms::new(&mean, run.compute.device);
+            tune_whole(&ground.tuned(&bert, &tuning), &terms, lesson, method, report.best_epoch);
+            (terms, tuning)
+        }
+    };
     Ok(Text {
         terms,
         tuning,
@@ -121,42 +139,57 @@ fn freeze(run: &Run<'_>, base: &Base, split: usize) -> Result<Start> {
             ..Progress::default()
         });
     });
-    Ok(Start { bert, frozen, split })
+    Ok(Start { bert, frozen })
 }
 
-/// Tunes from the terms of the first model, which has not seen the rows that judge.
-fn tuned(
-    run: &Run<'_>,
-    base: &Base,
-    start: Start,
-    ridge: &Ridge,
-    lesson: Lesson<'_>,
-    ledger: &mut Ledger,
-) -> Result<(Terms, Tuning, TuneReport)> {
-    let (header, compute) = (run.header, run.compute);
-    let Start { mut bert, frozen, split } = start;
-    if header.method == Method::Full {
-        // The weights that are trained are f32; the products stay of the run's kind.
-        bert = Bert::new(&base.shape, &base.tensors, Kind::Float, compute.device)?;
-        bert.kind = compute.kind;
+fn is_small(run: &Run<'_>) -> bool {
+    run.folds.size() < SMALL
+}
+
+/// Whether frozen text adds anything out of fold, which costs a small part of what tuning costs. On
+/// the loans, where it adds nothing, no tuned encoder ever did.
+fn is_worth_tuning(run: &Run<'_>, whole: &[f64], offset: &[f64], labels: &[bool]) -> bool {
+    let options = &run.header.options;
+    let forced =
+        options.keep_text == KeepText::Always || options.keep_tuned == KeepTuned::Always;
+    let gain = blend::gain(whole, offset, &run.folds.fitted, labels);
+    let worth = forced || gain.is_none_or(|(gain, _)| gain > 0.0);
+    if !worth {
+        run.reporter.notice(
+            "text adds nothing with the frozen encoder, so the encoder is not tuned \
+             (options.keep_tuned => 'always' tunes it all the same)",
+        );
     }
-    let terms = Terms::new(&ridge.weights.get(0), compute.device);
-    let tuning = Tuning::new(header.method, &header.options, &mut bert, compute.device);
-    ledger.parameters_trainable += tuning.size() as u64;
-    if header.method != Method::Full {
-        ledger.parameters += tuning.size() as u64;
+    worth
+}
+
+/// What every tuning of a run begins from.
+struct Ground<'a> {
+    run: &'a Run<'a>,
+    base: &'a Base,
+    /// Layers below this one stay frozen.
+    split: usize,
+    lower: Option<&'a Tensor>,
+}
+
+impl Ground<'_> {
+    /// The untrained tuning, and the encoder under it: `frozen`, or one with weights of its own.
+    fn start(&self, frozen: Bert) -> Result<(Bert, Tuning)> {
+        let (header, compute) = (self.run.header, self.run.compute);
+        let mut bert = frozen;
+        if header.method == Method::Full {
+            // The weights that are trained are f32; the products stay of the run's kind.
+            bert = Bert::new(&self.base.shape, &self.base.tensors, Kind::Float, compute.device)?;
+            bert.kind = compute.kind;
+        }
+        let tuning = Tuning::new(header.method, &header.options, &mut bert, compute.device);
+        Ok((bert, tuning))
     }
-    let tuned = Tuned {
-        bert: &bert,
-        tuning: &tuning,
-        texts: run.texts,
-        split,
-        lower: frozen.lower.as_ref(),
-        device: compute.device,
-    };
-    let lesson = Lesson { phase: "tune", ..lesson };
-    let report = tune(&tuned, &terms, lesson, &ridge.out_of_fold, header.method)?;
-    Ok((terms, tuning, report))
+
+    fn tuned<'b>(&'b self, bert: &'b Bert, tuning: &'b Tuning) -> Tuned<'b> {
+        let device = self.run.compute.device;
+        Tuned { bert, tuning, texts: self.run.texts, split: self.split, lower: self.lower, device }
+    }
 }
 
 fn tell(run: &Run<'_>, report: &TuneReport, ledger: &mut Ledger) {
@@ -165,7 +198,7 @@ fn tell(run: &Run<'_>, report: &TuneReport, ledger: &mut Ledger) {
     ledger.auc_tuned = report.reached.judgement.auc;
     ledger.auc_gain_se = report.gain.map(|(_, error)| error);
     let always = run.header.options.keep_tuned == KeepTuned::Always;
-    ledger.tuned_kept = always || report.is_kept();
+    ledger.tuned_kept = always || report.is_kept(is_small(run));
     // The frozen encoder on the same rows as the tuned one.
     let before = report.gain.zip(ledger.auc_tuned).map(|((gain, _), tuned)| tuned - gain);
     ledger.auc_frozen = before.or(ledger.auc_frozen);

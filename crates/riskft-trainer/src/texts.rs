@@ -1,20 +1,25 @@
 //! The distinct texts of all rows as token ids, shortest first.
 //!
-//! A text's number is its rank by length, so that any ascending list of numbers is sorted by
-//! length and packs without padding, and so that states of all texts lie in one tensor.
+//! The encoder reads windows of texts. A text's number is its rank by length, and a window's too,
+//! so that any ascending list of windows is sorted by length and packs without padding, and so
+//! that states of all windows lie in one tensor.
 
 use std::collections::HashMap;
 
+use riskft_core::tokenize::windows;
 use tch::{Device, Tensor};
 
 use crate::bert::{groups, Group, Packed};
 
-/// Texts by number.
+/// Texts and their windows, each by number.
 #[derive(Debug, Default)]
 pub struct Texts {
+    /// Of all windows, one after the other.
     tokens: Vec<i32>,
-    /// Where each text starts in `tokens`; one more than there are texts.
+    /// Where each window starts in `tokens`; one more than there are windows.
     starts: Vec<usize>,
+    /// The windows of each text.
+    windows: Vec<Vec<usize>>,
 }
 
 /// Gives distinct texts provisional numbers while rows are read.
@@ -45,56 +50,98 @@ impl Collector {
 }
 
 impl Texts {
-    /// Sorts tokenised texts by length (ties by their order here). The second part maps each
-    /// place in `list` to the text's number, -1 for a text without tokens.
-    pub fn new(list: &[Vec<i32>]) -> (Self, Vec<i32>) {
+    /// Cuts tokenised texts into windows of at most `window` tokens and sorts both by length (ties
+    /// by their order here). The second part maps each place in `list` to the text's number, -1 for
+    /// a text without tokens.
+    pub fn new(list: &[Vec<i32>], window: usize) -> (Self, Vec<i32>) {
+        let (mut cut, mut ends, mut counts) = (Vec::new(), Vec::new(), Vec::new());
         let mut order: Vec<usize> = (0..list.len()).filter(|i| !list[*i].is_empty()).collect();
         order.sort_by_key(|i| list[*i].len());
         let mut numbers = vec![-1; list.len()];
-        let mut texts = Texts { tokens: Vec::new(), starts: vec![0] };
         for (number, place) in order.into_iter().enumerate() {
             numbers[place] = number as i32;
-            texts.tokens.extend_from_slice(&list[place]);
+            let before = ends.len();
+            windows(&list[place], window, &mut cut, &mut ends);
+            counts.push(ends.len() - before);
+        }
+        let starts: Vec<usize> = std::iter::once(0).chain(ends).collect();
+        let mut order: Vec<usize> = (0..starts.len() - 1).collect();
+        order.sort_by_key(|i| starts[*i + 1] - starts[*i]);
+        let mut texts = Texts { starts: vec![0], ..Texts::default() };
+        let mut ranks = vec![0; order.len()];
+        for (rank, window) in order.into_iter().enumerate() {
+            ranks[window] = rank;
+            texts.tokens.extend_from_slice(&cut[starts[window]..starts[window + 1]]);
             texts.starts.push(texts.tokens.len());
         }
+        let mut ranks = ranks.into_iter();
+        texts.windows = counts.into_iter().map(|count| ranks.by_ref().take(count).collect()).collect();
         (texts, numbers)
     }
 
     pub fn len(&self) -> usize {
-        self.starts.len().saturating_sub(1)
+        self.windows.len()
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Tokens of all distinct texts.
+    /// Tokens of the windows of all distinct texts.
     pub fn tokens(&self) -> usize {
         self.tokens.len()
     }
 
-    /// Where a text's tokens lie among all tokens.
-    pub fn place(&self, number: usize) -> std::ops::Range<usize> {
-        self.starts[number]..self.starts[number + 1]
-    }
-
+    /// Tokens of a text's windows.
     pub fn length(&self, number: usize) -> usize {
-        self.place(number).len()
+        self.windows[number].iter().map(|window| self.place(*window).len()).sum()
     }
 
-    /// `numbers` are ascending.
-    pub fn packed(&self, numbers: &[usize], device: Device) -> Packed {
-        Packed::new(numbers.iter().map(|n| &self.tokens[self.place(*n)]), device)
+    /// The windows of some texts, ascending.
+    pub fn windows(&self, numbers: &[usize]) -> Vec<usize> {
+        let mut all: Vec<usize> =
+            numbers.iter().flat_map(|number| self.windows[*number].iter().copied()).collect();
+        all.sort_unstable();
+        all
     }
 
-    /// Groups of equal length of ascending numbers.
-    pub fn groups(&self, numbers: &[usize]) -> Vec<Group> {
-        groups(numbers.iter().map(|n| self.length(*n)))
+    /// Where a window's tokens lie among all tokens.
+    fn place(&self, window: usize) -> std::ops::Range<usize> {
+        self.starts[window]..self.starts[window + 1]
     }
 
-    /// Places of the tokens of some texts, as an index into states of all tokens.
-    pub fn token_places(&self, numbers: &[usize], device: Device) -> Tensor {
-        crate::tensors::index(numbers.iter().flat_map(|n| self.place(*n)), device)
+    /// `windows` are ascending.
+    pub fn packed(&self, windows: &[usize], device: Device) -> Packed {
+        Packed::new(windows.iter().map(|w| &self.tokens[self.place(*w)]), device)
+    }
+
+    /// Groups of equal length of ascending windows.
+    pub fn groups(&self, windows: &[usize]) -> Vec<Group> {
+        groups(windows.iter().map(|w| self.place(*w).len()))
+    }
+
+    /// Places of the tokens of some windows, as an index into states of all tokens.
+    pub fn token_places(&self, windows: &[usize], device: Device) -> Tensor {
+        crate::tensors::index(windows.iter().flat_map(|w| self.place(*w)), device)
+    }
+
+    /// Vectors of texts [numbers, width], the means over all of their tokens, from those of their
+    /// windows [windows, width]. A product of matrices, for its sums have one order on every device.
+    pub fn join(&self, numbers: &[usize], windows: &[usize], vectors: Tensor) -> Tensor {
+        if windows.len() == numbers.len() {
+            return vectors;
+        }
+        let mut shares = vec![0f32; numbers.len() * windows.len()];
+        for (number, shares) in numbers.iter().zip(shares.chunks_exact_mut(windows.len())) {
+            let whole = self.length(*number) as f32;
+            for window in &self.windows[*number] {
+                if let Ok(place) = windows.binary_search(window) {
+                    shares[place] = self.place(*window).len() as f32 / whole;
+                }
+            }
+        }
+        let shape = [numbers.len() as i64, windows.len() as i64];
+        Tensor::from_slice(&shares).view(shape).to_device(vectors.device()).matmul(&vectors)
     }
 
     /// Cuts ascending numbers into runs of at most `tokens` tokens (at least one text each).
@@ -121,27 +168,45 @@ mod tests {
     use super::*;
 
     fn texts() -> (Texts, Vec<i32>) {
-        Texts::new(&[vec![1, 2, 3], vec![], vec![4, 5], vec![6, 7, 8], vec![9]])
+        let list = [vec![1, 2, 3], vec![], vec![1, 5, 6, 3], vec![1, 6, 7, 8, 9, 3], vec![1, 9, 3]];
+        Texts::new(&list, 4)
     }
 
     #[test]
     fn numbers_are_ranks_by_length() {
         let (texts, numbers) = texts();
-        assert_eq!(numbers, [2, -1, 1, 3, 0]);
-        assert_eq!((texts.len(), texts.tokens()), (4, 9));
-        assert_eq!(texts.place(2), 3..6);
+        assert_eq!(numbers, [0, -1, 2, 3, 1]);
+        // The longest text has two windows of four tokens.
+        assert_eq!((texts.len(), texts.tokens(), texts.length(3)), (4, 18, 8));
+        assert_eq!(texts.windows(&[1, 3]), [1, 3, 4]);
         let group = |texts, length| Group { texts, length };
-        assert_eq!(texts.groups(&[0, 2, 3]), [group(1, 1), group(2, 3)]);
-        let packed = texts.packed(&[1, 2], Device::Cpu);
-        assert_eq!(Vec::<i64>::try_from(packed.ids).unwrap(), [4, 5, 1, 2, 3]);
-        assert_eq!(Vec::<i64>::try_from(packed.places).unwrap(), [0, 1, 0, 1, 2]);
+        assert_eq!(texts.groups(&[1, 3, 4]), [group(1, 3), group(2, 4)]);
+        let packed = texts.packed(&[1, 4], Device::Cpu);
+        assert_eq!(Vec::<i64>::try_from(packed.ids).unwrap(), [1, 9, 3, 1, 8, 9, 3]);
+        assert_eq!(Vec::<i64>::try_from(packed.places).unwrap(), [0, 1, 2, 0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn vectors_of_windows_join_by_their_tokens() {
+        let long: Vec<i32> = (0..9).collect();
+        let (texts, numbers) = Texts::new(&[long, vec![1, 2, 3]], 6);
+        let (number, windows) = (numbers[0] as usize, texts.windows(&[0, 1]));
+        // Seven tokens between the special ones: four and three, in windows of six and five.
+        assert_eq!((number, windows.len(), texts.length(number)), (1, 3, 11));
+        let vectors = Tensor::from_slice(&[1f32, 10., 2., 20., 3., 30.]).view([3, 2]);
+        let joined = texts.join(&[0, 1], &windows, vectors);
+        let joined = Vec::<f32>::try_from(joined.flatten(0, -1)).unwrap();
+        let mean = (2. * 5. + 3. * 6.) / 11.;
+        for (value, expected) in joined.iter().zip([1., 10., mean, 10. * mean]) {
+            assert!((value - expected).abs() < 1e-5, "{joined:?}");
+        }
     }
 
     #[test]
     fn runs_cover_all_texts_within_the_bound() {
         let (texts, _) = texts();
-        assert_eq!(texts.runs(&[0, 1, 2, 3], 5), [&[0, 1][..], &[2], &[3]]);
-        assert_eq!(texts.runs(&[0, 1, 2, 3], 6), [&[0, 1, 2][..], &[3]]);
+        assert_eq!(texts.runs(&[0, 1, 2, 3], 10), [&[0, 1, 2][..], &[3]]);
+        assert_eq!(texts.runs(&[0, 1, 2, 3], 18), [&[0, 1, 2, 3][..]]);
         assert_eq!(texts.runs(&[2], 1), [&[2][..]]);
         assert!(texts.runs(&[], 1).is_empty());
     }

@@ -34,6 +34,7 @@ pub struct TuneReport {
     pub reached: Reached,
     /// CPU seconds of one epoch's training, without its validation.
     pub epoch_cpu_seconds: f64,
+    pub best_epoch: usize,
     /// Validation AUC of the tuned minus that of the frozen encoder, and its standard error.
     pub gain: Option<(f64, f64)>,
     /// Encoder tokens of one epoch, after dedup within steps.
@@ -41,9 +42,11 @@ pub struct TuneReport {
 }
 
 impl TuneReport {
-    /// Whether the gain is more than its own standard error.
-    pub fn is_kept(&self) -> bool {
-        self.gain.is_some_and(|(gain, error)| gain > error)
+    /// Whether the gain is more than its own standard error; twice that in a small sample, of which
+    /// a fold says little: frozen text first.
+    pub fn is_kept(&self, small: bool) -> bool {
+        let errors = if small { 2.0 } else { 1.0 };
+        self.gain.is_some_and(|(gain, error)| gain > errors * error)
     }
 }
 
@@ -71,16 +74,18 @@ pub fn tune(
     method: Method,
 ) -> Result<TuneReport> {
     let options = lesson.options;
-    let mut stage = Stage::new(tuned, terms, lesson, method);
-    let labels = lesson.rows.labels_of(&stage.judged);
+    let mut order = lesson.folds.places(0, Share::Train);
+    let mut stage = Stage::new(tuned, terms, lesson, method, order.len());
+    let held = lesson.folds.places(0, Share::Held);
+    let judged = sample(held.clone(), MOST_JUDGED_ROWS, options.seed);
+    let labels = lesson.rows.labels_of(&judged);
     let mut best = Best::default();
     let mut kept = Snapshot::take(&stage.parameters);
-    let mut random = Random::new(options.seed ^ 0x5455_4E45);
-    let mut order = lesson.folds.places(0, Share::Train);
+    let mut random = shuffles(options);
     for epoch in 1..=options.epochs {
         random.shuffle(&mut order);
         stage.epoch(&order, epoch);
-        let logits = lesson.whole(&stage.logits(&stage.judged), &stage.judged);
+        let logits = lesson.whole(&stage.logits(&judged), &judged);
         if best.offer(epoch, judge(&logits, &labels)) {
             kept = Snapshot::take(&stage.parameters);
         }
@@ -90,21 +95,45 @@ pub fn tune(
         }
     }
     kept.restore(&stage.parameters);
-    let held = lesson.folds.places(0, Share::Held);
     let logits = stage.logits(&held);
     let before: Vec<f64> = held.iter().map(|place| frozen[*place as usize]).collect();
     let (whole, before) = (lesson.whole(&logits, &held), lesson.whole(&before, &held));
     let gain = metrics::auc_difference(&whole, &before, &lesson.rows.labels_of(&held));
     let mut out_of_fold = vec![f64::NAN; lesson.rows.source.len()];
     held.iter().zip(logits).for_each(|(place, logit)| out_of_fold[*place as usize] = logit);
+    let best_epoch = best.epoch();
     let reached = best.reached(out_of_fold)?;
     let epochs = reached.epochs.max(1);
     Ok(TuneReport {
         epoch_cpu_seconds: stage.cpu_seconds / epochs as f64,
         epoch_tokens: stage.tokens / epochs,
+        best_epoch,
         gain,
         reached,
     })
+}
+
+/// Tunes on all fitted rows for as many epochs as were best where some rows judged. The rate falls
+/// as it did there.
+pub fn tune_whole(
+    tuned: &Tuned<'_>,
+    terms: &Terms,
+    lesson: Lesson<'_>,
+    method: Method,
+    epochs: usize,
+) {
+    let mut order = lesson.folds.fitted.clone();
+    let mut stage = Stage::new(tuned, terms, lesson, method, order.len());
+    let mut random = shuffles(lesson.options);
+    for epoch in 1..=epochs {
+        random.shuffle(&mut order);
+        stage.epoch(&order, epoch);
+        stage.report(epoch, None);
+    }
+}
+
+fn shuffles(options: &Options) -> Random {
+    Random::new(options.seed ^ 0x5455_4E45)
 }
 
 struct Stage<'a> {
@@ -119,7 +148,6 @@ struct Stage<'a> {
     peaks: Vec<f64>,
     parameters: Vec<Tensor>,
     step_tokens: usize,
-    judged: Vec<u32>,
     batch: usize,
     steps: usize,
     total_steps: usize,
@@ -130,7 +158,14 @@ struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    fn new(tuned: &'a Tuned<'a>, terms: &'a Terms, lesson: Lesson<'a>, method: Method) -> Self {
+    /// For epochs of `train` rows.
+    fn new(
+        tuned: &'a Tuned<'a>,
+        terms: &'a Terms,
+        lesson: Lesson<'a>,
+        method: Method,
+        train: usize,
+    ) -> Self {
         let Lesson { rows, folds, options, reporter, .. } = lesson;
         let rate = peak_rate(method, options);
         let weights = [terms.weight.shallow_clone()];
@@ -141,7 +176,6 @@ impl<'a> Stage<'a> {
         optimizer.add(&encoder_plain, rate, 0.0);
         let mut parameters: Vec<Tensor> = weights.into();
         parameters.extend(encoder_decayed.into_iter().chain(encoder_plain));
-        let train = folds.places(0, Share::Train).len();
         let batch = batch_size(options, train);
         let per_epoch = train.div_ceil(batch);
         let mut total_steps = per_epoch * options.epochs;
@@ -151,7 +185,6 @@ impl<'a> Stage<'a> {
         Stage {
             peaks: optimizer.groups.iter().map(|g| g.rate).collect(),
             step_tokens: step_tokens(tuned),
-            judged: sample(folds.places(0, Share::Held), MOST_JUDGED_ROWS, options.seed),
             batch,
             folds,
             offset: lesson.offset_tensor(),

@@ -8,7 +8,7 @@ use super::groups::Groups;
 use super::value::{label, numbers, Scratch};
 use super::{
     tree, CategoryInput, CategorySource, EncodedColumn, Encoding, KeyPart, NumberInput,
-    NumberSource, StatisticInput, TextInput, TextSource, MAX_BINS,
+    NumberSource, StatisticInput, TextInput, TextSource, MAX_BINS, MOST_TOKENS,
 };
 use crate::dataset::profile::{frequent, MAX_LABEL};
 use crate::dataset::{sample, Column, ColumnData, ColumnPlan, Dataset, Prepared};
@@ -26,10 +26,10 @@ const PAIR_COLUMNS: usize = 64;
 const PAIRS: usize = 8;
 /// Share of common values that makes two categories comparable.
 const COMMON_VALUES: f64 = 0.8;
-/// Tokens of a name, of a long text or a whole row, and of any text at most.
+/// Tokens of a name, and of a long text or a whole row.
 const NAME_TOKENS: usize = 32;
-const LONG_TOKENS: usize = 256;
-const MOST_TOKENS: usize = 512;
+/// Four windows.
+const LONG_TOKENS: usize = 1024;
 /// Fits the encoding of the prepared data.
 pub fn fit(data: &Dataset, prepared: &Prepared, header: &JobHeader) -> Encoding {
     let texts = header.method != Method::None;

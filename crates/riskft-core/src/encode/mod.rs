@@ -89,6 +89,8 @@ pub struct NumberInput {
 pub const MAX_EDGES: usize = 25;
 /// Bins of the widest number; the network's tables have this many slots.
 pub const MAX_BINS: usize = MAX_EDGES - 1;
+/// Most tokens of one text.
+pub const MOST_TOKENS: usize = 4096;
 
 /// Column indexes point into [`Encoding::columns`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,7 +150,8 @@ pub enum CategorySource {
 pub struct TextInput {
     pub name: String,
     pub source: TextSource,
-    /// Most tokens, special ones included.
+    /// Most tokens that are read, special ones included: 3..=[`MOST_TOKENS`]. More than a window of
+    /// the encoder are read in several ([`crate::tokenize::windows`]).
     pub max_tokens: usize,
 }
 

@@ -56,6 +56,15 @@ pub(crate) fn dot<L: Lanes>(a: &[Block], b: &[Block]) -> f32 {
     total.sum()
 }
 
+/// `row += share * other`
+#[inline(always)]
+pub(crate) fn add_share<L: Lanes>(row: &mut [Block], share: f32, other: &[Block]) {
+    let share = L::splat(share);
+    for (block, other) in row.iter_mut().zip(other) {
+        L::load(block).add(L::load(other).mul(share)).store(block);
+    }
+}
+
 /// Sets all but the first `count` values of a row to zero.
 #[inline(always)]
 pub(crate) fn clear_tail(row: &mut [Block], count: usize) {

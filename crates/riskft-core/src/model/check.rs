@@ -2,7 +2,7 @@
 
 use super::{Branch, BranchKind, Specification};
 use crate::encode::statistic::MOST_LABELS;
-use crate::encode::{CategorySource, Encoding, NumberSource, TextSource, MAX_EDGES};
+use crate::encode::{CategorySource, Encoding, NumberSource, TextSource, MAX_EDGES, MOST_TOKENS};
 use crate::quantize::head::tabular_inputs;
 
 type Check = std::result::Result<(), String>;
@@ -25,7 +25,7 @@ pub(super) fn specification(s: &Specification) -> Check {
     };
     encoder.shape.check().map_err(|what| format!("its encoder cannot be used. {what}"))?;
     for text in &s.encoding.texts {
-        within("max_tokens", text.max_tokens, 3, encoder.shape.max_tokens())?;
+        within("max_tokens", text.max_tokens, 3, MOST_TOKENS)?;
     }
     Ok(())
 }

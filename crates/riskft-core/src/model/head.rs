@@ -195,6 +195,16 @@ impl Task for Dot<'_> {
     }
 }
 
+/// Adds a multiple of one row to another.
+pub(super) struct AddShare<'a>(pub &'a mut [Block], pub f32, pub &'a [Block]);
+impl Task for AddShare<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        vector::add_share::<L>(self.0, self.1, self.2);
+    }
+}
+
 struct Normalise<'a>(&'a mut [Block], usize);
 impl Task for Normalise<'_> {
     type Output = ();

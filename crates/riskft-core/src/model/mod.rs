@@ -5,6 +5,7 @@ mod cache;
 mod check;
 mod head;
 mod scorer;
+mod text;
 
 use serde::{Deserialize, Serialize};
 

@@ -4,46 +4,27 @@ use std::sync::Arc;
 
 use super::cache::Cache;
 use super::head::Buffers;
+use super::text::Texts;
 use super::{BranchKind, Model};
 use crate::cell::Cell;
 use crate::encode::EncodedRow;
-use crate::encoder::Scratch;
 use crate::gemm::Kernel;
 use crate::grams::Reader;
-use crate::math::{blocks, logistic, logit, Block};
-use crate::tokenize::Tokenizer;
-
-/// Tokens after which the texts of a row are encoded, so that buffers stay small.
-const BATCH: usize = 64;
+use crate::math::{logistic, logit};
 
 /// Scores rows of one model. A row's score depends on the row and the version alone.
 pub struct Scorer {
     model: Arc<Model>,
     kernel: Kernel,
     cache: Cache,
-    tokenizer: Tokenizer,
     /// Of n-grams.
     reader: Reader,
-    scratch: Scratch,
     buffers: Buffers,
     texts: Texts,
     logits: Vec<f64>,
     /// Of the trees.
     features: Vec<f64>,
     row: EncodedRow,
-}
-
-/// The texts of a row that wait for the encoder.
-#[derive(Default)]
-struct Texts {
-    fields: Vec<usize>,
-    ids: Vec<u32>,
-    ends: Vec<usize>,
-    /// Tokens of one text.
-    tokens: Vec<u32>,
-    pooled: Vec<Block>,
-    /// One for each text of the model.
-    terms: Vec<f32>,
 }
 
 impl Scorer {
@@ -55,9 +36,7 @@ impl Scorer {
             model,
             kernel,
             cache: Cache::new(cache_bytes),
-            tokenizer: Tokenizer::default(),
             reader: Reader::default(),
-            scratch: Scratch::default(),
             buffers: Buffers::default(),
             texts: Texts::default(),
             features: Vec::new(),
@@ -76,7 +55,7 @@ impl Scorer {
     }
     /// Private memory held beside the model: buffers and cache, bytes.
     pub fn bytes(&self) -> usize {
-        self.cache.bytes() + self.scratch.bytes() + self.buffers.bytes() + self.reader.bytes()
+        self.cache.bytes() + self.texts.bytes() + self.buffers.bytes() + self.reader.bytes()
     }
 
     /// Calibrated probability of the positive class, from the cells of the encoding's columns in
@@ -119,7 +98,7 @@ impl Scorer {
                 model.trees.map_or(0.0, |trees| trees.of(file).score(&self.features))
             }
             BranchKind::Grams => self.gram_terms(&model, file, row),
-            BranchKind::Text => self.text_terms(&model, row),
+            BranchKind::Text => self.texts.sum(&model, self.kernel, &mut self.cache, row),
         }
     }
 
@@ -144,58 +123,5 @@ impl Scorer {
             sum += f64::from(term);
         }
         sum
-    }
-
-    /// The sum of the row's text terms, in the texts' order.
-    fn text_terms(&mut self, model: &Model, row: &EncodedRow) -> f64 {
-        let inputs = &model.specification.encoding.texts;
-        let Some(vocabulary) = model.vocabulary() else { return 0.0 };
-        let mut terms = std::mem::take(&mut self.texts.terms);
-        terms.clear();
-        terms.resize(inputs.len(), 0.0);
-        for (f, (input, text)) in inputs.iter().zip(&row.texts).enumerate() {
-            if text.is_empty() {
-                continue;
-            }
-            if let Some(known) = self.cache.find(f, text) {
-                terms[f] = known;
-                continue;
-            }
-            let texts = &mut self.texts;
-            self.tokenizer.encode(&vocabulary, text, input.max_tokens, &mut texts.tokens);
-            if !texts.tokens.is_empty() {
-                texts.fields.push(f);
-                texts.ids.extend_from_slice(&texts.tokens);
-                texts.ends.push(texts.ids.len());
-            }
-            if texts.ids.len() >= BATCH {
-                self.encode(model, row, &mut terms);
-            }
-        }
-        self.encode(model, row, &mut terms);
-        let sum = terms.iter().map(|term| f64::from(*term)).sum();
-        self.texts.terms = terms;
-        sum
-    }
-
-    /// Encodes the waiting texts and stores their terms.
-    fn encode(&mut self, model: &Model, row: &EncodedRow, terms: &mut [f32]) {
-        let Some(encoder) = model.encoder() else { return };
-        let texts = &mut self.texts;
-        if texts.fields.is_empty() {
-            return;
-        }
-        let file = (*model.version).as_ref();
-        let width = blocks(encoder.shape().width);
-        let pooled = encoder.pooled(self.kernel, &texts.ids, &texts.ends, &mut self.scratch);
-        texts.pooled.clear();
-        texts.pooled.extend_from_slice(pooled);
-        for (f, pooled) in texts.fields.iter().zip(texts.pooled.chunks_exact_mut(width)) {
-            terms[*f] = model.head.text(self.kernel, file, *f, pooled);
-            self.cache.insert(*f, &row.texts[*f], terms[*f]);
-        }
-        texts.fields.clear();
-        texts.ids.clear();
-        texts.ends.clear();
     }
 }

@@ -27,6 +27,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::tokenize::WINDOW;
+
 /// Width of a number's vector.
 pub const NUMBER_WIDTH: usize = 12;
 
@@ -106,6 +108,11 @@ impl EncoderShape {
     /// Tokens that a text has at most, the special ones among them.
     pub fn max_tokens(&self) -> usize {
         self.positions.saturating_sub(self.position_offset)
+    }
+
+    /// Tokens of a window of a long text: see [`crate::tokenize::windows`].
+    pub fn window(&self) -> usize {
+        self.max_tokens().min(WINDOW)
     }
 
     /// Whether the sizes make an encoder that is computed; else what is wrong, as a sentence.

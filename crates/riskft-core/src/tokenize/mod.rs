@@ -14,11 +14,13 @@ mod compile;
 mod normalise;
 mod special;
 mod vocabulary;
+mod windows;
 mod wordpiece;
 
 pub use compile::{compile, compile_tokenizer_json, tokenizer_json};
 pub use normalise::Normaliser;
 pub use vocabulary::Special;
+pub use windows::{windows, WINDOW};
 
 use crate::protocol::{cut, MAX_TEXT};
 
