@@ -54,3 +54,31 @@ pub(super) fn edges(values: &[f64], thresholds: &[f64]) -> Option<Vec<f64>> {
     edges.push(if high > last { high } else { max });
     Some(edges)
 }
+
+/// Thresholds that cut the present values into bins of equal count, as far as their ties allow; a
+/// threshold lies halfway between two values.
+///
+/// They serve small samples, for they read no labels: thresholds of a tree know those of the rows
+/// that a fold leaves out, and with 1,000 rows that made a scorecard look 0.01 AUC better than it is
+/// out of fold, and the blend worse by its weight.
+pub(super) fn quantiles(values: &[f64], bins: usize) -> Vec<f64> {
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|v| !v.is_nan()).collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let mut thresholds = Vec::new();
+    for bin in 1..bins {
+        let at = sorted.len() * bin / bins;
+        let Some((below, value)) = at.checked_sub(1).and_then(|b| sorted.get(b)).zip(sorted.get(at))
+        else {
+            continue;
+        };
+        // Of ties, the border at their upper end.
+        let above = sorted[at..].iter().find(|v| *v > below).filter(|_| value >= below);
+        let Some(above) = above else { continue };
+        let middle = below + (above - below) / 2.0;
+        let threshold = if middle < *above && middle.is_finite() { middle } else { *below };
+        if thresholds.last().is_none_or(|last| threshold > *last) {
+            thresholds.push(threshold);
+        }
+    }
+    thresholds
+}

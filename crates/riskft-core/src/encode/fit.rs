@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::apply::{month, prefix, ratio, weekday, year};
-use super::edges::{edges, money_median};
+use super::edges::{edges, money_median, quantiles};
 use super::groups::Groups;
 use super::value::{label, numbers, Scratch};
 use super::{
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::dataset::profile::{frequent, MAX_LABEL};
 use crate::dataset::{sample, Column, ColumnData, ColumnPlan, Dataset, Prepared};
-use crate::options::{Method, Role, TextMode};
+use crate::options::{Method, Role, TextMode, SMALL};
 use crate::protocol::JobHeader;
 
 /// Training rows that the trees look at.
@@ -28,6 +28,8 @@ const PAIRS: usize = 8;
 const COMMON_VALUES: f64 = 0.8;
 /// Tokens of a name, and of a long text or a whole row.
 const NAME_TOKENS: usize = 32;
+/// Rows of a number's bin in a small sample.
+const SMALL_BIN: usize = 40;
 /// Four windows.
 const LONG_TOKENS: usize = 1024;
 /// Fits the encoding of the prepared data.
@@ -161,7 +163,11 @@ impl<'a> Fitter<'a> {
         values: &[f64],
     ) -> f64 {
         let tree = tree::grow(values, &self.labels, MAX_BINS, min_leaf(values.len()));
-        if let Some(edges) = edges(values, &tree.thresholds) {
+        let thresholds = match values.len() < SMALL {
+            true => quantiles(values, MAX_BINS.min(values.len() / SMALL_BIN)),
+            false => tree.thresholds,
+        };
+        if let Some(edges) = edges(values, &thresholds) {
             inputs.push(NumberInput { name, source, edges });
         }
         tree.gain
