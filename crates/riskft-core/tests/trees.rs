@@ -10,7 +10,8 @@ use flate2::read::GzDecoder;
 use forest::{ensemble, row, trees, Kind, Random};
 use riskft_core::artifact::{self, Artifact, TensorSet};
 use riskft_core::protocol::BlobKind;
-use riskft_core::trees::{lightgbm, Ensemble, Node, Side, Stored, MAX_LEAF};
+use riskft_core::trees::{lightgbm, Ensemble, Node, Places, Side, Stored};
+use riskft_core::trees::{MAX_LEAF, MAX_PLACES, MAX_TREE, ZERO};
 use safetensors::SafeTensors;
 
 const CASES: &[&str] = &[
@@ -39,7 +40,7 @@ fn floats(tensors: &SafeTensors<'_>, name: &str) -> Vec<f64> {
 /// A version's file that holds the trees, opened.
 fn stored(ensemble: &Ensemble) -> (Artifact, Stored) {
     let mut tensors = TensorSet::new();
-    ensemble.store("trees", &mut tensors);
+    ensemble.store("trees", &mut tensors).unwrap();
     let file = artifact::write(BlobKind::Version, "{}", &tensors);
     let file = Artifact::open(Arc::new(file)).unwrap();
     let stored = Stored::open(&file, "trees", ensemble.features()).unwrap();
@@ -51,6 +52,7 @@ fn raw_scores_equal_lightgbm_to_the_bit() {
     let file = golden();
     let tensors = SafeTensors::deserialize(&file).unwrap();
     assert_eq!(tensors.len(), 3 * CASES.len());
+    let mut places = Places::default();
     for case in CASES {
         let text = tensors.tensor(&format!("{case}.model")).unwrap().data();
         let ensemble = lightgbm::read(std::str::from_utf8(text).unwrap()).unwrap();
@@ -61,7 +63,7 @@ fn raw_scores_equal_lightgbm_to_the_bit() {
         assert_eq!(rows.len(), scores.len() * ensemble.features());
         for (row, score) in rows.chunks_exact(ensemble.features()).zip(&scores) {
             assert_eq!(ensemble.score(row).to_bits(), score.to_bits(), "{case}: {row:?}");
-            assert_eq!(trees.score(row).to_bits(), score.to_bits(), "{case}: {row:?}");
+            assert_eq!(trees.score(row, &mut places).to_bits(), score.to_bits(), "{case}: {row:?}");
         }
         println!("{case}: {} trees, {} rows", ensemble.len(), scores.len());
     }
@@ -80,8 +82,9 @@ const KINDS: &[Kind] = &[
 #[test]
 fn random_trees_equal_the_reference_to_the_bit() {
     let mut random = Random(7);
+    let mut places = Places::default();
     for kind in KINDS {
-        for count in [0, 1, 7, 8, 9, 50] {
+        for count in [0, 1, 15, 16, 17, 50] {
             let trees = forest::trees(*kind, count, &mut random);
             let ensemble = forest::ensemble(*kind, &trees);
             let (file, stored) = stored(&ensemble);
@@ -93,11 +96,103 @@ fn random_trees_equal_the_reference_to_the_bit() {
                     let wanted = forest::reference(&trees, &row).to_bits();
                     assert_eq!(ensemble.score(&row).to_bits(), wanted, "{row:?}");
                     let trees = stored.of((**file.storage()).as_ref());
-                    assert_eq!(trees.score(&row).to_bits(), wanted, "{row:?}");
+                    assert_eq!(trees.score(&row, &mut places).to_bits(), wanted, "{row:?}");
                 }
             }
         }
     }
+}
+
+/// A forest whose leaves are powers of two, so that a sum tells every leaf: stored arrays reach the
+/// very leaves of the plain walk, at, beside and far from each threshold and code.
+#[test]
+fn every_row_reaches_the_leaves_of_the_plain_walk() {
+    let mut random = Random(23);
+    let mut places = Places::default();
+    let kind = Kind { features: 4, leaves: 16, category: 0.4, zero_missing: 0.3 };
+    for _ in 0..10 {
+        let mut trees = forest::trees(kind, 12, &mut random);
+        let values = beside(&mut trees, kind.features);
+        for (k, tree) in trees.iter_mut().enumerate() {
+            let leaves = tree.iter_mut().filter(|node| matches!(node, Node::Leaf(_)));
+            leaves.zip(0u64..).for_each(|(leaf, i)| *leaf = Node::Leaf((i << (4 * k)) as f64));
+        }
+        let ensemble = forest::ensemble(kind, &trees);
+        let (file, stored) = stored(&ensemble);
+        let arrays = stored.of((**file.storage()).as_ref());
+        for f in 0..kind.features {
+            for value in &values[f] {
+                let mut row = forest::row(kind, 0.3, &mut random);
+                row[f] = *value;
+                let [score, wanted] =
+                    [arrays.score(&row, &mut places), forest::reference(&trees, &row)];
+                assert_eq!(score as u64, wanted as u64, "{row:?}");
+                assert_eq!(ensemble.score(&row) as u64, wanted as u64, "{row:?}");
+            }
+        }
+    }
+}
+
+/// Values of each feature that its splits could take for others: the thresholds, some of them
+/// changed to hostile ones, and the numbers beside them; codes at the ends of words.
+fn beside(trees: &mut [Vec<Node>], features: usize) -> Vec<Vec<f64>> {
+    let hostile = [0.0, -0.0, ZERO, -ZERO, f64::INFINITY, f64::MAX, f64::MIN, f64::MIN_POSITIVE];
+    let codes = [-1.0, -0.5, 0.0, 0.5, 31.0, 31.9, 32.0, 127.0, 128.0, 4294967295.0, 4294967296.0];
+    let known = [f64::NAN, f64::NEG_INFINITY, 1e-36, -1e-36, 2e-35].into_iter().chain(codes);
+    let mut values = vec![known.collect::<Vec<_>>(); features];
+    for (i, node) in trees.iter_mut().flatten().enumerate() {
+        if let Node::Number { feature, threshold, .. } = node {
+            *threshold = hostile.get(i % 24).copied().unwrap_or(*threshold);
+            values[*feature as usize].extend([
+                *threshold,
+                threshold.next_up(),
+                threshold.next_down(),
+            ]);
+        }
+    }
+    values
+}
+
+/// A tree of one split below the other.
+fn chain(splits: u32, split: impl Fn(u32, [u32; 2]) -> Node) -> Vec<Node> {
+    let pair = |k| [split(k, [2 * k + 1, 2 * k + 2]), Node::Leaf(0.5)];
+    (0..splits).flat_map(pair).chain([Node::Leaf(0.5)]).collect()
+}
+
+/// What the arrays cannot hold is refused, and nothing is written.
+#[test]
+fn trees_beyond_the_arrays_are_refused() {
+    let number = |feature, threshold: u32, children| Node::Number {
+        feature,
+        threshold: f64::from(threshold),
+        missing: Side::Left,
+        zero_missing: false,
+        children,
+    };
+    let store = |trees: &[Vec<Node>]| {
+        let mut ensemble = Ensemble::new(MAX_PLACES / 4).unwrap();
+        trees.iter().for_each(|tree| ensemble.push(tree).unwrap());
+        let mut tensors = TensorSet::new();
+        let result = ensemble.store("trees", &mut tensors);
+        assert_eq!(tensors.is_empty(), result.is_err());
+        result.err().unwrap_or_default()
+    };
+    let longest = MAX_TREE as u32 / 2 - 1;
+    let of = |tree: u32| chain(longest, |k, children| number(0, longest * tree + k, children));
+    assert_eq!(store(&[of(0), of(1), of(0)]), "");
+    assert!(store(&[of(0), of(1), of(2)]).contains("thresholds"));
+    let longer = chain(longest + 1, |k, children| number(0, k, children));
+    assert!(store(&[longer]).contains("nodes"));
+    let wide = |tree: u32| chain(1 << 14, |k, children| number((tree << 14) + k, 0, children));
+    let wide: Vec<_> = (0..MAX_PLACES as u32 >> 16).map(wide).collect();
+    assert!(store(&wide).contains("places"));
+    assert_eq!(store(&wide[1..]), "");
+    // Two words for each of 16 million codes.
+    let sets = chain(33, |k, children| {
+        let codes = if k == 0 { [vec![0; (1 << 19) - 1], vec![1 << 31]].concat() } else { vec![k] };
+        Node::Category { feature: 0, codes, children }
+    });
+    assert!(store(&[sets]).contains("words"));
 }
 
 #[test]
@@ -181,11 +276,10 @@ fn the_mean_of_ensembles_is_the_mean_of_their_scores() {
         let wanted = parts.iter().map(|part| part.score(&row)).sum::<f64>() / 4.0;
         assert!((mean.score(&row) - wanted).abs() < 1e-12);
     }
-    let mut tensors = TensorSet::new();
-    mean.store("trees", &mut tensors);
-    let file = artifact::write(BlobKind::Version, "{}", &tensors);
-    let file = Artifact::open(Arc::new(file)).unwrap();
-    assert!(Stored::open(&file, "trees", 6).is_ok(), "what was joined is sound");
+    let (file, stored) = stored(&mean);
+    let one = row(kind, 0.2, &mut random);
+    let score = stored.of((**file.storage()).as_ref()).score(&one, &mut Places::default());
+    assert_eq!(score.to_bits(), mean.score(&one).to_bits());
     let mut shifted = mean.clone();
     shifted.shift(-1.5).unwrap();
     let mut none = Ensemble::new(6).unwrap();

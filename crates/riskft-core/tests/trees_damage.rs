@@ -10,7 +10,7 @@ use forest::{Kind, Random};
 use riskft_core::artifact::{self, Artifact, Tensor, TensorSet};
 use riskft_core::protocol::BlobKind;
 use riskft_core::refusal::Refusal;
-use riskft_core::trees::{lightgbm, Stored};
+use riskft_core::trees::{lightgbm, Places, Stored};
 use targets::memory::{self, Counting};
 use targets::trees::MODEL;
 
@@ -24,21 +24,28 @@ const FEATURES: usize = 3;
 struct Arrays {
     nodes: Vec<u64>,
     roots: Vec<u32>,
+    leaves: Vec<f64>,
+    numbers: Vec<u32>,
+    thresholds: Vec<f64>,
+    categories: Vec<u32>,
     bits: Vec<u32>,
 }
 
 impl Arrays {
-    fn file(&self) -> Artifact {
-        let shape = [self.nodes.len() / 2, 2];
-        let tensors = TensorSet::from([
-            ("t.nodes".into(), Tensor::new(&shape, &self.nodes)),
+    fn tensors(&self) -> TensorSet {
+        let rows = |values: &[u32], width| Tensor::new(&[values.len() / width, width], values);
+        TensorSet::from([
+            ("t.nodes".into(), Tensor::new(&[self.nodes.len()], &self.nodes)),
             ("t.roots".into(), Tensor::new(&[self.roots.len()], &self.roots)),
+            ("t.leaves".into(), Tensor::new(&[self.leaves.len()], &self.leaves)),
+            ("t.numbers".into(), rows(&self.numbers, 2)),
+            ("t.thresholds".into(), Tensor::new(&[self.thresholds.len()], &self.thresholds)),
+            ("t.categories".into(), rows(&self.categories, 3)),
             ("t.bits".into(), Tensor::new(&[self.bits.len()], &self.bits)),
-        ]);
-        Artifact::open(Arc::new(artifact::write(BlobKind::Version, "{}", &tensors))).unwrap()
+        ])
     }
     fn open(&self) -> Result<(Artifact, Stored), Refusal> {
-        let file = self.file();
+        let file = file(&self.tensors());
         let stored = Stored::open(&file, "t", FEATURES)?;
         Ok((file, stored))
     }
@@ -48,29 +55,37 @@ impl Arrays {
     }
 }
 
+fn file(tensors: &TensorSet) -> Artifact {
+    Artifact::open(Arc::new(artifact::write(BlobKind::Version, "{}", tensors))).unwrap()
+}
+
 fn arrays() -> Arrays {
     let kind = Kind { features: FEATURES, leaves: 6, category: 0.4, zero_missing: 0.2 };
     let trees = forest::trees(kind, 5, &mut Random(3));
     let mut tensors = TensorSet::new();
-    forest::ensemble(kind, &trees).store("t", &mut tensors);
-    let file = artifact::write(BlobKind::Version, "{}", &tensors);
-    let file = Artifact::open(Arc::new(file)).unwrap();
+    forest::ensemble(kind, &trees).store("t", &mut tensors).unwrap();
+    let file = file(&tensors);
     Arrays {
         nodes: file.slice("t.nodes").unwrap().to_vec(),
         roots: file.slice("t.roots").unwrap().to_vec(),
+        leaves: file.slice("t.leaves").unwrap().to_vec(),
+        numbers: file.slice("t.numbers").unwrap().to_vec(),
+        thresholds: file.slice("t.thresholds").unwrap().to_vec(),
+        categories: file.slice("t.categories").unwrap().to_vec(),
         bits: file.slice("t.bits").unwrap().to_vec(),
     }
+}
+
+fn refuse(what: &str, change: &dyn Fn(&mut Arrays)) {
+    let mut arrays = arrays();
+    change(&mut arrays);
+    arrays.refused(what);
 }
 
 #[test]
 fn lies_about_the_trees_are_refused() {
     let sound = arrays();
     assert!(sound.open().is_ok());
-    let refuse = |what: &str, change: &dyn Fn(&mut Arrays)| {
-        let mut arrays = sound.clone();
-        change(&mut arrays);
-        arrays.refused(what);
-    };
     refuse("a lost root", &|a| a.roots = a.roots[1..].to_vec());
     refuse("another first root", &|a| a.roots[0] = 1);
     refuse("a root twice", &|a| a.roots[2] = a.roots[1]);
@@ -78,70 +93,92 @@ fn lies_about_the_trees_are_refused() {
     refuse("falling roots", &|a| a.roots.swap(1, 2));
     refuse("no roots", &|a| a.roots.clear());
     refuse("no nodes", &|a| a.nodes.clear());
-    refuse("a lost node", &|a| a.nodes.truncate(a.nodes.len() - 2));
-    refuse("a node too many", &|a| a.nodes.extend([0, 55 << 32]));
-    refuse("fewer words", &|a| a.bits.truncate(a.bits.len() - 1));
-    for k in 0..sound.nodes.len() / 2 {
-        let [value, what] = [sound.nodes[2 * k], sound.nodes[2 * k + 1]];
-        let (kind, link) = ((what >> 24) as u8, what >> 32);
-        let relink = |link: u64| what & 0xffff_ffff | link << 32;
-        for other in [0, link.wrapping_sub(1), link + 1, k as u64 + 100, u64::from(u32::MAX)] {
-            if other != link {
-                refuse("another link", &|a| a.nodes[2 * k + 1] = relink(other));
+    refuse("a lost node", &|a| a.nodes.truncate(a.nodes.len() - 1));
+    refuse("a node too many", &|a| a.nodes.push(0));
+    refuse("a lost leaf", &|a| a.leaves.truncate(a.leaves.len() - 1));
+    refuse("a leaf too many", &|a| a.leaves.push(0.0));
+    let places = 1 + 4 * sound.numbers.len() / 2 + 32 * sound.categories.len() / 3;
+    for (k, node) in sound.nodes.iter().enumerate() {
+        let [place, rank, step] = [node & 0xffff_ffff, node >> 32 & 0xffff, node >> 48];
+        let with = |what: &str, place: u64, rank: u64, step: u64| {
+            refuse(what, &|a| a.nodes[k] = place | rank << 32 | step << 48);
+        };
+        for other in [0, step.wrapping_sub(1) & 0xffff, step + 1, 0xffff] {
+            if other != step {
+                with("another step", place, rank, other);
             }
         }
-        if kind != 0 {
-            refuse("a link to itself", &|a| a.nodes[2 * k + 1] = relink(k as u64));
-            refuse("a leaf in its place", &|a| {
-                a.nodes[2 * k + 1] = (k as u64) << 32;
-                a.nodes[2 * k] = 0;
-            });
+        for beyond in [places as u64, 0xffff_ffff] {
+            with("a place that a row lacks", beyond, rank, step);
         }
-        for feature in [FEATURES as u64, 0xff_ffff] {
-            refuse("a feature", &|a| a.nodes[2 * k + 1] = what & !0xff_ffff | feature);
+        with("a rank of no threshold", place, 0xffff, step);
+        match place {
+            0 => with("the next leaf", place, rank + 1, step),
+            _ => with("a leaf in its place", 0, 0, 0),
         }
-        for flags in [2u64, 4, 6, 9, 16, 17, 128, 255] {
-            refuse("flags", &|a| a.nodes[2 * k + 1] = what & !0xff00_0000 | flags << 24);
-        }
-        if kind == 8 {
-            let words = sound.bits.len() as u64;
-            for span in [words + 1, words | 1 << 32, u64::MAX, 1 | u64::MAX << 32] {
-                refuse("a bitset", &|a| a.nodes[2 * k] = span);
-            }
-        } else {
-            for float in [f64::NAN, f64::NEG_INFINITY] {
-                assert_ne!(value, float.to_bits());
-                refuse("no number", &|a| a.nodes[2 * k] = float.to_bits());
-            }
+    }
+    for k in 0..sound.leaves.len() {
+        for float in [f64::NAN, f64::INFINITY, -1.01e100] {
+            refuse("a leaf", &|a| a.leaves[k] = float);
         }
     }
 }
 
 #[test]
+fn lies_about_what_splits_compare_with_are_refused() {
+    let sound = arrays();
+    for k in 0..sound.numbers.len() / 2 {
+        for feature in [FEATURES as u32, u32::MAX] {
+            refuse("a feature", &|a| a.numbers[2 * k] = feature);
+        }
+        for end in [0, sound.thresholds.len() as u32 + 1, u32::MAX] {
+            refuse("an end", &|a| a.numbers[2 * k + 1] = end);
+        }
+    }
+    refuse("a lost number", &|a| a.numbers.truncate(a.numbers.len() - 2));
+    refuse("a number without thresholds", &|a| a.numbers.extend_from_within(a.numbers.len() - 2..));
+    refuse("a threshold too many", &|a| a.thresholds.push(f64::INFINITY));
+    for k in 0..sound.thresholds.len() {
+        for float in [f64::NAN, f64::NEG_INFINITY] {
+            refuse("no number", &|a| a.thresholds[k] = float);
+        }
+        if k > 0 && !sound.numbers.contains(&(k as u32)) {
+            refuse("a threshold twice", &|a| a.thresholds[k] = a.thresholds[k - 1]);
+        }
+    }
+    for k in 0..sound.categories.len() / 3 {
+        for feature in [FEATURES as u32, u32::MAX] {
+            refuse("a feature", &|a| a.categories[3 * k] = feature);
+        }
+        for (part, known) in [(1, sound.categories[3 * k + 1]), (2, sound.categories[3 * k + 2])] {
+            for count in [0, known + 1, known - 1, u32::MAX] {
+                refuse("a count", &|a| a.categories[3 * k + part] = count);
+            }
+        }
+        refuse("a product that overflows", &|a| a.categories[3 * k + 1..3 * k + 3].fill(u32::MAX));
+    }
+    refuse("fewer words", &|a| a.bits.truncate(a.bits.len() - 1));
+    refuse("more words", &|a| a.bits.push(0));
+}
+
+#[test]
 fn tensors_of_other_types_and_shapes_are_refused() {
     let sound = arrays();
-    let empty = || Tensor::new::<u32>(&[0], &[]);
     let refuse = |name: &str, tensor: Option<Tensor>| {
-        let shape = [sound.nodes.len() / 2, 2];
-        let mut tensors = TensorSet::from([
-            ("t.nodes".into(), Tensor::new(&shape, &sound.nodes)),
-            ("t.roots".into(), Tensor::new(&[sound.roots.len()], &sound.roots)),
-            ("t.bits".into(), Tensor::new(&[sound.bits.len()], &sound.bits)),
-        ]);
+        let mut tensors = sound.tensors();
         tensors.remove(name);
         tensors.extend(tensor.map(|tensor| (name.to_owned(), tensor)));
-        let file = artifact::write(BlobKind::Version, "{}", &tensors);
-        let file = Artifact::open(Arc::new(file)).unwrap();
-        let refusal = Stored::open(&file, "t", FEATURES).unwrap_err();
+        let refusal = Stored::open(&file(&tensors), "t", FEATURES).unwrap_err();
         assert_eq!(refusal.code, "XX001", "{name}");
     };
-    for name in ["t.nodes", "t.roots", "t.bits"] {
+    for name in sound.tensors().keys() {
         refuse(name, None);
-        refuse(name, Some(empty()));
+        refuse(name, Some(Tensor::new::<u32>(&[0], &[])));
         refuse(name, Some(Tensor::new(&[1, 1], &[0u32])));
         refuse(name, Some(Tensor::new(&[2, 1], &[0u64, 0])));
         refuse(name, Some(Tensor::new::<u64>(&[0, 2], &[])));
         refuse(name, Some(Tensor::new(&[1], &[0f32])));
+        refuse(name, Some(Tensor::new::<f64>(&[], &[1.0])));
     }
 }
 
@@ -153,32 +190,44 @@ fn every_flipped_bit_is_refused_or_scored() {
     let mut random = Random(5);
     let kind = Kind { features: FEATURES, leaves: 6, category: 0.4, zero_missing: 0.2 };
     let rows: Vec<Vec<f64>> = (0..20).map(|_| forest::row(kind, 0.3, &mut random)).collect();
-    let mut judge = |arrays: &Arrays| match arrays.open() {
-        Err(refusal) => {
-            assert_eq!(refusal.code, "XX001");
-            refused += 1;
-        }
-        Ok((file, stored)) => {
-            let trees = stored.of((**file.storage()).as_ref());
-            assert!(rows.iter().all(|row| trees.score(row).is_finite()));
-            scored += 1;
+    let mut places = Places::default();
+    let mut judge = |change: &dyn Fn(&mut Arrays)| {
+        let mut arrays = sound.clone();
+        change(&mut arrays);
+        match arrays.open() {
+            Err(refusal) => {
+                assert_eq!(refusal.code, "XX001");
+                refused += 1;
+            }
+            Ok((file, stored)) => {
+                let trees = stored.of((**file.storage()).as_ref());
+                assert!(rows.iter().all(|row| trees.score(row, &mut places).is_finite()));
+                scored += 1;
+            }
         }
     };
     for bit in 0..64 * sound.nodes.len() {
-        let mut arrays = sound.clone();
-        arrays.nodes[bit / 64] ^= 1 << (bit % 64);
-        judge(&arrays);
+        judge(&|a| a.nodes[bit / 64] ^= 1 << (bit % 64));
+    }
+    let float =
+        |value: &mut f64, bit: usize| *value = f64::from_bits(value.to_bits() ^ (1u64 << bit));
+    for bit in 0..64 * sound.leaves.len() {
+        judge(&|a| float(&mut a.leaves[bit / 64], bit % 64));
+    }
+    for bit in 0..64 * sound.thresholds.len() {
+        judge(&|a| float(&mut a.thresholds[bit / 64], bit % 64));
     }
     for bit in 0..32 * sound.roots.len() {
-        let mut arrays = sound.clone();
-        arrays.roots[bit / 32] ^= 1 << (bit % 32);
-        arrays.refused("a flipped bit of the roots");
-        judge(&arrays);
+        refuse("a flipped bit of the roots", &|a| a.roots[bit / 32] ^= 1 << (bit % 32));
+    }
+    for bit in 0..32 * sound.numbers.len() {
+        judge(&|a| a.numbers[bit / 32] ^= 1 << (bit % 32));
+    }
+    for bit in 0..32 * sound.categories.len() {
+        judge(&|a| a.categories[bit / 32] ^= 1 << (bit % 32));
     }
     for bit in 0..32 * sound.bits.len() {
-        let mut arrays = sound.clone();
-        arrays.bits[bit / 32] ^= 1 << (bit % 32);
-        judge(&arrays);
+        judge(&|a| a.bits[bit / 32] ^= 1 << (bit % 32));
     }
     println!("{refused} flipped bits were refused, {scored} scored");
     assert!(refused > 1000 && scored > 1000);
@@ -190,6 +239,7 @@ fn unchecked_bytes_end_and_stay_in_bounds() {
     let (file, stored) = arrays().open().unwrap();
     let length = (**file.storage()).as_ref().len();
     let mut random = Random(9);
+    let mut places = Places::default();
     for round in 0..300 {
         let words: Vec<u64> = (0..length.div_ceil(8)).map(|_| random.next()).collect();
         let mut bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
@@ -197,9 +247,9 @@ fn unchecked_bytes_end_and_stay_in_bounds() {
             bytes.iter_mut().for_each(|byte| *byte &= 1);
         }
         bytes.truncate(random.below(length + 1));
-        let _ = stored.of(&bytes).score(&[0.5, f64::NAN, 1.0]);
+        let _ = stored.of(&bytes).score(&[0.5, f64::NAN, 1.0], &mut places);
     }
-    let _ = stored.of(&[]).score(&[]);
+    let _ = stored.of(&[]).score(&[], &mut places);
 }
 
 fn code(text: &str) -> Option<String> {

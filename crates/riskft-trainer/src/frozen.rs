@@ -39,7 +39,8 @@ pub fn encode(
     let _guard = tch::no_grad_guard();
     let width = bert.shape.width as i64;
     let frozen = Tuning::Frozen;
-    let mut lower = keep.then(|| Tensor::empty([texts.tokens() as i64, width], (bert.kind, device)));
+    let mut lower =
+        keep.then(|| Tensor::empty([texts.tokens() as i64, width], (bert.kind, device)));
     let mut vectors = Vec::new();
     let all: Vec<usize> = (0..texts.len()).collect();
     let mut done = 0;

@@ -150,8 +150,7 @@ fn is_small(run: &Run<'_>) -> bool {
 /// the loans, where it adds nothing, no tuned encoder ever did.
 fn is_worth_tuning(run: &Run<'_>, whole: &[f64], offset: &[f64], labels: &[bool]) -> bool {
     let options = &run.header.options;
-    let forced =
-        options.keep_text == KeepText::Always || options.keep_tuned == KeepTuned::Always;
+    let forced = options.keep_text == KeepText::Always || options.keep_tuned == KeepTuned::Always;
     let gain = blend::gain(whole, offset, &run.folds.fitted, labels);
     let worth = forced || gain.is_none_or(|(gain, _)| gain > 0.0);
     if !worth {

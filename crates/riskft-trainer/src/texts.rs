@@ -75,7 +75,8 @@ impl Texts {
             texts.starts.push(texts.tokens.len());
         }
         let mut ranks = ranks.into_iter();
-        texts.windows = counts.into_iter().map(|count| ranks.by_ref().take(count).collect()).collect();
+        texts.windows =
+            counts.into_iter().map(|count| ranks.by_ref().take(count).collect()).collect();
         (texts, numbers)
     }
 

@@ -11,6 +11,7 @@ use crate::encode::EncodedRow;
 use crate::gemm::Kernel;
 use crate::grams::Reader;
 use crate::math::{logistic, logit};
+use crate::trees::Places;
 
 /// Scores rows of one model. A row's score depends on the row and the version alone.
 pub struct Scorer {
@@ -24,6 +25,7 @@ pub struct Scorer {
     logits: Vec<f64>,
     /// Of the trees.
     features: Vec<f64>,
+    places: Places,
     row: EncodedRow,
 }
 
@@ -40,6 +42,7 @@ impl Scorer {
             buffers: Buffers::default(),
             texts: Texts::default(),
             features: Vec::new(),
+            places: Places::default(),
             row: EncodedRow::default(),
         }
     }
@@ -55,7 +58,11 @@ impl Scorer {
     }
     /// Private memory held beside the model: buffers and cache, bytes.
     pub fn bytes(&self) -> usize {
-        self.cache.bytes() + self.texts.bytes() + self.buffers.bytes() + self.reader.bytes()
+        self.cache.bytes()
+            + self.texts.bytes()
+            + self.buffers.bytes()
+            + self.reader.bytes()
+            + self.places.bytes()
     }
 
     /// Calibrated probability of the positive class, from the cells of the encoding's columns in
@@ -95,7 +102,8 @@ impl Scorer {
             }
             BranchKind::Trees => {
                 model.tables.fill(file, row, &mut self.features);
-                model.trees.map_or(0.0, |trees| trees.of(file).score(&self.features))
+                let Some(trees) = model.trees else { return 0.0 };
+                trees.of(file).score(&self.features, &mut self.places)
             }
             BranchKind::Grams => self.gram_terms(&model, file, row),
             BranchKind::Text => self.texts.sum(&model, self.kernel, &mut self.cache, row),

@@ -96,8 +96,11 @@ fn trees(
     let asked = specification.branch(BranchKind::Trees).is_some();
     match trees {
         Some(trees) if asked && trees.features() == specification.encoding.features() => {
-            trees.store(TREES, out);
-            Ok(())
+            trees.store(TREES, out).map_err(|what| {
+                Refusal::new(code::LIMIT_EXCEEDED, "boosted trees are too large")
+                    .detail(format!("The trees cannot be stored: {what}."))
+                    .hint("Set options.trees.rounds or options.trees.leaves lower.")
+            })
         }
         None if !asked => Ok(()),
         _ => Err(unusable("Its trees do not fit its specification.".to_owned())),

@@ -1,96 +1,114 @@
-//! Whether arrays are trees. One pass, no memory.
+//! Whether arrays are trees. One pass, and memory for the places of a row.
 
-use super::{
-    feature, flags, is_threshold, link, span, Packed, CATEGORY, MISSING_RIGHT, NUMBER, ZERO_MISSING,
-};
-use super::{MAX_FEATURES, MAX_LEAF, MAX_NODES, MAX_TREES, MAX_WORDS};
+use std::ops::Range;
 
-/// Tells whether any split is special (see [`super::Trees`]), or what is wrong with the arrays.
-pub(super) fn check(
-    nodes: &[Packed],
-    roots: &[u32],
-    bits: &[u32],
-    features: usize,
-) -> Result<bool, String> {
+use super::{is_threshold, Trees, SIDES};
+use super::{MAX_FEATURES, MAX_LEAF, MAX_NODES, MAX_PLACES, MAX_THRESHOLDS, MAX_TREES, MAX_WORDS};
+
+/// Tells the places of a row, or what is wrong with the arrays.
+pub(super) fn check(trees: &Trees<'_>, features: usize) -> Result<usize, String> {
     within("features", features, MAX_FEATURES)?;
-    within("trees", roots.len(), MAX_TREES)?;
-    within("nodes of its trees", nodes.len(), MAX_NODES)?;
-    within("words of its category splits", bits.len(), MAX_WORDS)?;
-    let mut special = false;
-    let ends = roots.iter().skip(1).map(|root| *root as usize).chain([nodes.len()]);
+    within("trees", trees.roots.len(), MAX_TREES)?;
+    within("nodes of its trees", trees.nodes.len(), MAX_NODES)?;
+    within("words of its category splits", trees.bits.len(), MAX_WORDS)?;
+    // One to a place: its ranks, so that a split must be below it.
+    let mut ranks = vec![0];
+    numbers(trees, features, &mut ranks)?;
+    categories(trees, features, &mut ranks)?;
+    let ends = trees.roots.iter().skip(1).map(|root| *root as usize).chain([trees.nodes.len()]);
     let mut start = 0;
-    for (k, (root, end)) in roots.iter().zip(ends).enumerate() {
-        if *root as usize != start || end <= start || end > nodes.len() {
+    for (k, (root, end)) in trees.roots.iter().zip(ends).enumerate() {
+        if *root as usize != start || end <= start || end > trees.nodes.len() {
             return Err(format!("tree {k} does not begin where the one before it ends"));
         }
-        special |= tree(nodes, start..end, bits.len(), features)
-            .map_err(|what| format!("tree {k} {what}"))?;
+        tree(trees, start..end, &ranks).map_err(|what| format!("tree {k} {what}"))?;
         start = end;
     }
-    if start != nodes.len() {
-        return Err("its trees have nodes beyond the last tree".into());
+    let leaves = (trees.nodes.len() + trees.roots.len()) / 2;
+    if start != trees.nodes.len() || leaves != trees.leaves.len() {
+        return Err("its trees have nodes beyond the last tree, or leaves without a value".into());
     }
-    Ok(special)
+    match trees.leaves.iter().all(|leaf| leaf.abs() <= MAX_LEAF) {
+        true => Ok(ranks.len()),
+        false => Err("its trees have a leaf that is not finite or too large".into()),
+    }
 }
 
-fn tree(
-    nodes: &[Packed],
-    range: std::ops::Range<usize>,
-    words: usize,
-    features: usize,
-) -> Result<bool, &'static str> {
-    let mut special = false;
-    let mut next = range.start + 1;
+fn numbers(trees: &Trees<'_>, features: usize, ranks: &mut Vec<u32>) -> Result<(), String> {
+    let mut start = 0;
+    for [feature, end] in trees.numbers {
+        known(*feature, features)?;
+        let thresholds = trees.thresholds.get(start..*end as usize);
+        let Some([first, ..]) = thresholds else {
+            return Err("its trees lack the thresholds of a feature".into());
+        };
+        let thresholds = thresholds.unwrap_or_default();
+        // With the first a number, no later one that is greater is NaN.
+        if !is_threshold(*first) || !thresholds.is_sorted_by(|a, b| a < b) {
+            return Err("its trees have thresholds out of order".into());
+        }
+        start = *end as usize;
+        within("thresholds of a feature", thresholds.len(), MAX_THRESHOLDS)?;
+        within("places of its splits", ranks.len() + SIDES, MAX_PLACES)?;
+        ranks.extend([thresholds.len() as u32; SIDES]);
+    }
+    match start == trees.thresholds.len() {
+        true => Ok(()),
+        false => Err("its trees have thresholds of no feature".into()),
+    }
+}
+
+fn categories(trees: &Trees<'_>, features: usize, ranks: &mut Vec<u32>) -> Result<(), String> {
+    let mut left = trees.bits.len();
+    for [feature, width, codes] in trees.categories {
+        known(*feature, features)?;
+        let words = (*width as usize).checked_mul(*codes as usize).filter(|words| *words > 0);
+        let rest = words.and_then(|words| left.checked_sub(words));
+        left = rest.ok_or("its trees lack the codes of a feature")?;
+        // Neither product overflows: a width is at most the words.
+        let places = ranks.len() + 32 * *width as usize;
+        within("places of its splits", places, MAX_PLACES)?;
+        ranks.resize(places, 1);
+    }
+    match left {
+        0 => Ok(()),
+        _ => Err("its trees have codes of no feature".into()),
+    }
+}
+
+fn known(feature: u32, features: usize) -> Result<(), String> {
+    match (feature as usize) < features {
+        true => Ok(()),
+        false => Err("its trees read a feature that a row lacks".into()),
+    }
+}
+
+fn tree(trees: &Trees<'_>, range: Range<usize>, ranks: &[u32]) -> Result<(), &'static str> {
+    let (mut next, mut leaves) = (range.start + 1, 0);
     for at in range.clone() {
-        let Some(node) = nodes.get(at).copied() else { return Err("lacks a node") };
+        let Some(node) = trees.nodes.get(at) else { return Err("lacks a node") };
         if at >= next {
             return Err("has a node without a parent");
         }
-        if flags(node) == 0 {
-            leaf(node, at)?;
+        if node.place == 0 {
+            if node.step != 0 || usize::from(node.rank) != leaves {
+                return Err("has a leaf that leads elsewhere");
+            }
+            leaves += 1;
             continue;
         }
-        if link(node) as usize != next || next + 2 > range.end {
+        if at + usize::from(node.step) != next || next + 2 > range.end {
             return Err("has a child out of place");
         }
         next += 2;
-        if feature(node) as usize >= features {
-            return Err("reads a feature that a row lacks");
+        let known = ranks.get(node.place as usize);
+        if known.is_none_or(|ranks| u32::from(node.rank) >= *ranks) {
+            return Err("has a split that compares with nothing");
         }
-        split(node, words)?;
-        special |= flags(node) & (CATEGORY | ZERO_MISSING) != 0;
     }
     match next == range.end {
-        true => Ok(special),
+        true => Ok(()),
         false => Err("lacks a child"),
-    }
-}
-
-fn leaf(node: Packed, at: usize) -> Result<(), &'static str> {
-    if link(node) as usize != at || feature(node) != 0 {
-        return Err("has a leaf that points elsewhere");
-    }
-    match f64::from_bits(node[0]).abs() <= MAX_LEAF {
-        true => Ok(()),
-        false => Err("has a leaf that is not finite or too large"),
-    }
-}
-
-fn split(node: Packed, words: usize) -> Result<(), &'static str> {
-    let flags = flags(node);
-    if flags == CATEGORY {
-        let (start, count) = span(node);
-        return match start as usize + count as usize <= words {
-            true => Ok(()),
-            false => Err("has a category split beyond its bits"),
-        };
-    }
-    if flags & NUMBER == 0 || flags & !(NUMBER | MISSING_RIGHT | ZERO_MISSING) != 0 {
-        return Err("has a node of an unknown kind");
-    }
-    match is_threshold(f64::from_bits(node[0])) {
-        true => Ok(()),
-        false => Err("has a threshold that is no number"),
     }
 }
 
