@@ -4,10 +4,10 @@
 //! of target statistics, two thirds of the trees with splits by category): 87 searches among 16,476
 //! thresholds, the outcomes of 12 codes, and 5.9 steps a tree, which walking in step makes 10. Nodes
 //! and leaves take 650 KiB, more than a first-level cache and less than a second-level one, so that
-//! a step waits for its lines and not for its arithmetic. On a core that several processes shared
-//! the example `branch_speed` gave 58,000 rows a second as the median of 201 runs and 111,000 as the
-//! best, the statistics included; splits that compared numbers in nodes of 16 bytes and looked codes
-//! up in bitsets gave 15,000 and 20,000 in the same minutes.
+//! a step waits for its lines and not for its arithmetic. The example `branch_speed`, statistics
+//! included: 115,000 to 121,000 rows a second on a core alone, 57,000 as the median of 201 runs on one
+//! shared by half. Splits that compared numbers in nodes of 16 bytes and looked codes up in bitsets
+//! gave 27,000 to 32,000 and 15,000 in the same minutes.
 
 use super::{code, value, Packed, ZERO};
 
