@@ -38,15 +38,10 @@ impl Platt {
     /// makes the mean probability equal to `(positives + 20 m) / (rows + 20)`, m being the mean
     /// of the uncalibrated probabilities: the fewer the rows, the nearer to no change at all.
     pub fn fit(logits: &[f64], labels: &[bool]) -> Platt {
-        let rows: Vec<(f64, bool)> = logits
-            .iter()
-            .zip(labels)
-            .filter(|(logit, _)| !logit.is_nan())
-            .map(|(logit, label)| (logit.clamp(-MAX_LOGIT, MAX_LOGIT), *label))
-            .collect();
-        let positive = rows.iter().filter(|row| row.1).count();
-        if rows.len() < MIN_ROWS || positive == 0 || positive == rows.len() {
-            return shifted(&rows, positive);
+        let rows = usable(logits, labels);
+        let positive = positive(&rows);
+        if is_small(&rows) {
+            return Platt::IDENTITY.shifted(&rows, PRIOR_ROWS);
         }
         let low = 1.0 / ((rows.len() - positive) as f64 + 2.0);
         let high = (positive as f64 + 1.0) / (positive as f64 + 2.0);
@@ -62,22 +57,45 @@ impl Platt {
         newton(&targets, Platt { slope: MIN_SLOPE, intercept: libm::log(start) }, true)
     }
 
+    /// This calibration at the level of other rows: the slope stays, and the intercept makes their
+    /// mean probability equal to their share of positive ones; with fewer than [`MIN_ROWS`] rows or
+    /// one class only, to `(positives + 20 m) / (rows + 20)`, m being the mean by this calibration.
+    /// Rows with a logit of NaN do not count; logits are held within ±40.
+    pub fn at_level_of(&self, logits: &[f64], labels: &[bool]) -> Platt {
+        let rows = usable(logits, labels);
+        self.shifted(&rows, if is_small(&rows) { PRIOR_ROWS } else { 0.0 })
+    }
+
+    fn shifted(self, rows: &[(f64, bool)], prior: f64) -> Platt {
+        if rows.is_empty() {
+            return self;
+        }
+        let n = rows.len() as f64;
+        let mean = rows.iter().map(|row| self.apply(row.0)).sum::<f64>() / n;
+        let wanted = (positive(rows) as f64 + prior * mean) / (n + prior);
+        let targets: Vec<(f64, f64)> = rows.iter().map(|row| (row.0, wanted)).collect();
+        newton(&targets, self, true)
+    }
+
     /// The calibrated probability.
     pub fn apply(&self, logit: f64) -> f64 {
         logistic(self.slope * logit + self.intercept)
     }
 }
 
-/// Slope 1, and the intercept for the shrunken base rate.
-fn shifted(rows: &[(f64, bool)], positive: usize) -> Platt {
-    if rows.is_empty() {
-        return Platt::IDENTITY;
-    }
-    let n = rows.len() as f64;
-    let mean = rows.iter().map(|row| logistic(row.0)).sum::<f64>() / n;
-    let wanted = (positive as f64 + PRIOR_ROWS * mean) / (n + PRIOR_ROWS);
-    let targets: Vec<(f64, f64)> = rows.iter().map(|row| (row.0, wanted)).collect();
-    newton(&targets, Platt::IDENTITY, true)
+/// Rows with a logit, held within bounds.
+fn usable(logits: &[f64], labels: &[bool]) -> Vec<(f64, bool)> {
+    let rows = logits.iter().zip(labels).filter(|(logit, _)| !logit.is_nan());
+    rows.map(|(logit, label)| (logit.clamp(-MAX_LOGIT, MAX_LOGIT), *label)).collect()
+}
+
+fn positive(rows: &[(f64, bool)]) -> usize {
+    rows.iter().filter(|row| row.1).count()
+}
+
+/// Too few rows, or of one class only.
+fn is_small(rows: &[(f64, bool)]) -> bool {
+    rows.len() < MIN_ROWS || [0, rows.len()].contains(&positive(rows))
 }
 
 /// Minimises the cross-entropy of `(logit, target)` rows from `start`; with `fixed`, over the
@@ -179,5 +197,22 @@ mod tests {
         let mean = logits.iter().map(|l| platt.apply(*l)).sum::<f64>() / 200.0;
         assert_eq!(platt.slope, MIN_SLOPE);
         assert!((mean - 0.3).abs() < 0.01, "{mean}");
+    }
+
+    #[test]
+    fn another_level_moves_the_intercept_alone() {
+        let logits: Vec<f64> = (0..400).map(|i| f64::from(i) / 100.0 - 2.0).collect();
+        let platt = Platt { slope: 1.5, intercept: -0.4 };
+        let mean = |platt: Platt| logits.iter().map(|l| platt.apply(*l)).sum::<f64>() / 400.0;
+        let labels: Vec<bool> = (0..400).map(|i| i % 5 != 0).collect();
+        let moved = platt.at_level_of(&logits, &labels);
+        assert_eq!(moved.slope, 1.5);
+        assert!((mean(moved) - 0.8).abs() < 1e-9, "{}", mean(moved));
+        let again = platt.at_level_of(&[f64::NAN], &[true]);
+        assert_eq!(again, platt);
+        // One class only: half the way, as its 20 rows and the prior's weigh the same.
+        let all = platt.at_level_of(&logits[..20], &[true; 20]);
+        let of = |p: Platt| logits[..20].iter().map(|l| p.apply(*l)).sum::<f64>() / 20.0;
+        assert!((of(all) - (1.0 + of(platt)) / 2.0).abs() < 1e-9);
     }
 }

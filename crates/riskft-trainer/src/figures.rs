@@ -6,7 +6,6 @@ use riskft_core::metrics;
 use riskft_core::options::Calibrate;
 use riskft_core::protocol::{PartMetric, PeriodReport};
 
-use crate::blend::Blend;
 use crate::run::Run;
 
 /// Fewest rows of a period; shorter ones would tell noise.
@@ -28,6 +27,20 @@ pub struct Judgement {
 }
 
 impl Judgement {
+    /// The fitted rows that have one of these logits, which are by place.
+    pub fn known(run: &Run<'_>, part: Part, logits: &[f64]) -> Self {
+        let has = |place: &&u32| !logits[**place as usize].is_nan();
+        let places: Vec<u32> = run.folds.fitted.iter().filter(has).copied().collect();
+        Judgement {
+            part,
+            labels: run.rows.labels_of(&places),
+            branches: Vec::new(),
+            logits: places.iter().map(|place| logits[*place as usize]).collect(),
+            scores: Vec::new(),
+            places,
+        }
+    }
+
     pub fn metrics(&self, threshold: f64) -> Vec<PartMetric> {
         metrics::evaluate(&self.scores, &self.labels, threshold)
             .into_iter()
@@ -38,41 +51,6 @@ impl Judgement {
     pub fn calibrate(&mut self, platt: Platt) {
         self.scores = self.logits.iter().map(|logit| platt.apply(*logit)).collect();
     }
-}
-
-/// The fitted rows with their out-of-fold logits, where the blend has one.
-pub fn out_of_fold(run: &Run<'_>, blend: &Blend) -> Judgement {
-    let has = |place: &&u32| !blend.out_of_fold[**place as usize].is_nan();
-    let places: Vec<u32> = run.folds.fitted.iter().filter(has).copied().collect();
-    Judgement {
-        part: Part::Validation,
-        labels: run.rows.labels_of(&places),
-        branches: Vec::new(),
-        logits: places.iter().map(|place| blend.out_of_fold[*place as usize]).collect(),
-        scores: Vec::new(),
-        places,
-    }
-}
-
-/// The rows of a judgement that the calibration is fitted on, by `options.calibrate`: all of them,
-/// or those of the part `calibration`, the newest ones before the test part.
-pub fn recent(run: &Run<'_>, judged: &Judgement) -> Option<Judgement> {
-    let asked = run.header.options.calibrate == Calibrate::Recent;
-    if !asked || run.header.time_column.is_none() {
-        return None;
-    }
-    let newest = run.rows.part(Part::Calibration);
-    let rows: Vec<usize> = (0..judged.places.len())
-        .filter(|row| newest.binary_search(&judged.places[*row]).is_ok())
-        .collect();
-    (!rows.is_empty()).then(|| Judgement {
-        part: Part::Calibration,
-        places: rows.iter().map(|row| judged.places[*row]).collect(),
-        labels: rows.iter().map(|row| judged.labels[*row]).collect(),
-        branches: Vec::new(),
-        logits: rows.iter().map(|row| judged.logits[*row]).collect(),
-        scores: Vec::new(),
-    })
 }
 
 /// Log-loss of logits of the test rows, calibrated on `fitted` logits and labels out of fold.
@@ -132,7 +110,7 @@ fn report(part: &Judgement, period: &[(i64, usize)], length: i64) -> PeriodRepor
 }
 
 /// A WARNING when scores and outcomes of the test part fall apart: (message, detail).
-pub fn drift(periods: &[PeriodReport]) -> Option<(String, String)> {
+pub fn drift(periods: &[PeriodReport], calibrate: Calibrate) -> Option<(String, String)> {
     let of = |part: &str| {
         let mut sums = (0.0, 0.0, 0.0);
         for period in periods.iter().filter(|period| period.part == part) {
@@ -158,8 +136,14 @@ pub fn drift(periods: &[PeriodReport]) -> Option<(String, String)> {
             "scores and outcomes fall apart on the newest rows".to_owned(),
             format!(
                 "On the test part, which is the newest, the mean score is {score:.4} and the share \
-                 of positive rows {outcome:.4}. riskft.metrics_by_period has both by period; \
-                 options.calibrate = 'recent' fits the calibration on the newest rows before it."
+                 of positive rows {outcome:.4}. riskft.metrics_by_period has both by period; {}.",
+                match calibrate {
+                    Calibrate::All =>
+                        "options.calibrate = 'recent' fits the calibration to the level of the \
+                         newest rows before it",
+                    Calibrate::Recent =>
+                        "the calibration is at the level of the newest rows before it already",
+                }
             ),
         )
     })

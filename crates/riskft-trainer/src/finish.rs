@@ -17,6 +17,7 @@ use riskft_core::refusal::{code, Refusal, Result};
 use serde_json::json;
 use tch::Kind;
 
+use crate::backtest;
 use crate::base::Base;
 use crate::baseline::Baseline;
 use crate::bert::Bert;
@@ -50,6 +51,9 @@ pub struct Trained<'a> {
     pub fitted: &'a Fitted,
     pub blend: &'a Blend,
     pub baseline: Option<&'a Baseline>,
+    /// Logits of the rows that the calibration is fitted on, by place, NaN elsewhere; None = all, out
+    /// of fold.
+    pub backtest: Option<&'a [f64]>,
 }
 
 /// What is published.
@@ -182,7 +186,8 @@ impl<'a> Trained<'a> {
             incumbent::compare(model, &contest, self.run.reporter)
         });
         let periods = figures::periods(&self.run, &[&judged.validation, &judged.test]);
-        if let Some((message, detail)) = figures::drift(&periods) {
+        let calibrate = self.run.header.options.calibrate;
+        if let Some((message, detail)) = figures::drift(&periods, calibrate) {
             self.run.reporter.warning(message, detail);
         }
         let metrics = judged.parts().flat_map(|part| part.metrics(judged.threshold)).collect();
@@ -219,10 +224,10 @@ impl<'a> Trained<'a> {
         let train = sample(run.folds.fitted.clone(), MOST_TRAINING_ROWS, seed);
         let train = self.scored(quantized, Part::Train, train)?;
         let test = self.scored(quantized, Part::Test, run.rows.part(Part::Test).to_vec())?;
-        let validation = figures::out_of_fold(run, self.blend);
-        let calibration = figures::recent(run, &validation);
-        let fitted = calibration.as_ref().unwrap_or(&validation);
-        let platt = Platt::fit(&fitted.logits, &fitted.labels);
+        let known = |part, logits| Judgement::known(run, part, logits);
+        let validation = known(Part::Validation, &self.blend.out_of_fold);
+        let calibration = self.backtest.map(|logits| known(Part::Calibration, logits));
+        let platt = backtest::calibration(&validation, calibration.as_ref());
         let mut judged = Judged { train, validation, calibration, test, platt, threshold: 0.5 };
         for part in [&mut judged.train, &mut judged.validation, &mut judged.test]
             .into_iter()

@@ -71,6 +71,17 @@ impl Folds {
         }
     }
 
+    /// The same models without some rows, which none of them trains on or is judged on. They keep the
+    /// size of the whole, by which models are large or small.
+    pub fn without(&self, places: &[u32]) -> Self {
+        let mut folds = self.clone();
+        folds.fitted.retain(|place| places.binary_search(place).is_err());
+        for shares in &mut folds.shares {
+            places.iter().for_each(|place| shares[*place as usize] = Share::Out);
+        }
+        folds
+    }
+
     /// Labelled rows outside the test part, those that no model of a trial leaves out included.
     pub fn size(&self) -> usize {
         self.size

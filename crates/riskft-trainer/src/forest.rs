@@ -22,6 +22,7 @@ use crate::events::Reporter;
 use crate::folds::{Folds, Share};
 use crate::lightgbm::{silence, Booster, Table};
 use crate::rows::Features;
+use crate::run::Run;
 
 /// Rounds between two looks at the rows that were left out.
 const STEP: usize = 5;
@@ -108,6 +109,22 @@ fn misfit(what: String) -> Refusal {
     Refusal::new(code::LIMIT_EXCEEDED, "boosted trees are too many")
         .detail(format!("The forest cannot be stored: {what}."))
         .hint("Set options.trees.rounds, options.repeats or options.folds lower.")
+}
+
+impl<'a> Ground<'a> {
+    pub fn of(run: &Run<'a>, asked: &'a [u32]) -> Self {
+        Ground {
+            features: &run.rows.features,
+            labels: &run.rows.labels,
+            labelled: run.rows.labelled,
+            asked,
+            folds: run.folds,
+            encoding: run.encoding,
+            options: &run.header.options,
+            hashes: &run.rows.hashes,
+            threads: run.compute.threads,
+        }
+    }
 }
 
 impl Ground<'_> {
@@ -248,6 +265,21 @@ impl Ground<'_> {
             logits.extend(features.chunks_exact(self.encoding.features()).map(|r| trees.score(r)));
         }
         logits
+    }
+
+    /// Logits of rows that no model has seen, as the version scores them.
+    pub fn score_by(&self, forest: &Forest, places: &[u32]) -> Vec<f64> {
+        let label = |place: u32| self.labels[place as usize];
+        let estimates = self.features.keys.estimate(&self.folds.fitted, label);
+        // Models without native categories do not split on them.
+        let kind = Kind { native: true, extra: false };
+        let width = self.encoding.features();
+        let score = |features: &[f64]| forest.trees.score(features);
+        let of = |some: &[u32]| {
+            let features = self.unseen(kind, some, &estimates);
+            features.chunks_exact(width).map(score).collect::<Vec<f64>>()
+        };
+        places.chunks(4096).flat_map(of).collect()
     }
 
     fn joined(&self, kind: Kind, places: &[u32], statistics: &[f64]) -> Vec<f64> {

@@ -12,7 +12,8 @@ pub struct Meter {
 }
 
 /// Phases during which the device works.
-const DEVICE_PHASES: [&str; 6] = ["encode", "network", "trees", "grams", "text", "tune"];
+const DEVICE_PHASES: [&str; 7] =
+    ["encode", "network", "trees", "grams", "text", "tune", "backtest"];
 
 impl Default for Meter {
     fn default() -> Self {

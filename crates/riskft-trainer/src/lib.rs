@@ -6,6 +6,7 @@
 
 pub mod adam;
 pub mod adapter;
+pub mod backtest;
 pub mod balance;
 pub mod base;
 pub mod baseline;

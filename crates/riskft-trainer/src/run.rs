@@ -12,6 +12,7 @@ use riskft_core::options::{Calibrate, Grams, KeepText, Method, TextMode, Unlabel
 use riskft_core::protocol::{BlobHeader, JobHeader, Ledger, Progress, TrainingResult};
 use riskft_core::refusal::{code, Refusal, Result};
 
+use crate::backtest::{self, Natural};
 use crate::balance;
 use crate::base::Base;
 use crate::baseline;
@@ -62,6 +63,7 @@ pub fn run(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) -> 
     let rows = rows.to_device(compute.device);
     let folds = Folds::new(&prepared, &rows, &job.header.options);
     let balanced = balance::of(&rows, &folds, &encoding, &job.header, reporter);
+    let natural = Natural { rows: &rows, folds: &folds };
     let (folds, made) = (&balanced.folds, balanced.rows.as_ref());
     let run = Run {
         header: &job.header,
@@ -93,6 +95,7 @@ pub fn run(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) -> 
     if let Some(baseline) = &baseline {
         baseline.compare(&run, &blend);
     }
+    let backtest = backtest::logits(&run, natural, &fitted, &blend, &mut meter)?;
     meter.phase("quantize");
     let trained = Trained {
         run,
@@ -101,6 +104,7 @@ pub fn run(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) -> 
         fitted: &fitted,
         blend: &blend,
         baseline: baseline.as_ref(),
+        backtest: backtest.as_deref(),
     };
     let quantized = trained.quantize()?;
     meter.phase("evaluate");
@@ -261,18 +265,8 @@ impl Run<'_> {
 
     pub fn trees(&self, fitted: &mut Fitted, meter: &mut Meter) -> Result<()> {
         meter.phase("trees");
-        let ground = Ground {
-            features: &self.rows.features,
-            labels: &self.rows.labels,
-            labelled: self.rows.labelled,
-            asked: &self.rows.unlabelled(),
-            folds: self.folds,
-            encoding: self.encoding,
-            options: &self.header.options,
-            hashes: &self.rows.hashes,
-            threads: self.compute.threads,
-        };
-        if let Some(forest) = forest::fit(&ground, self.reporter)? {
+        let asked = self.rows.unlabelled();
+        if let Some(forest) = forest::fit(&Ground::of(self, &asked), self.reporter)? {
             fitted.candidates.push(Candidate {
                 kind: BranchKind::Trees,
                 logits: forest.out_of_fold.clone(),

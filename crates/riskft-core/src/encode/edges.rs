@@ -67,7 +67,8 @@ pub(super) fn quantiles(values: &[f64], bins: usize) -> Vec<f64> {
     let mut thresholds = Vec::new();
     for bin in 1..bins {
         let at = sorted.len() * bin / bins;
-        let Some((below, value)) = at.checked_sub(1).and_then(|b| sorted.get(b)).zip(sorted.get(at))
+        let Some((below, value)) =
+            at.checked_sub(1).and_then(|b| sorted.get(b)).zip(sorted.get(at))
         else {
             continue;
         };

@@ -169,7 +169,8 @@ pub enum Unlabelled {
 pub enum Calibrate {
     /// All out-of-fold rows.
     All,
-    /// With a time column, the newest ones before the test part: its share `split.calibration`.
+    /// With a time column, the level of the newest ones before the test part (`split.calibration`),
+    /// as models that have seen older rows alone score them.
     Recent,
 }
 

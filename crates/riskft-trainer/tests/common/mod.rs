@@ -122,6 +122,17 @@ pub fn job_of(
     columns: &[(&str, ColumnType)],
     fill: impl FnOnce(&mut BatchBuilder),
 ) -> Vec<u8> {
+    timed_job_of(None, (method, base), options, columns, fill)
+}
+
+/// A job with a time column or without.
+pub fn timed_job_of(
+    time_column: Option<&str>,
+    (method, base): (Method, &Path),
+    options: &Value,
+    columns: &[(&str, ColumnType)],
+    fill: impl FnOnce(&mut BatchBuilder),
+) -> Vec<u8> {
     let column = |(name, column_type): &(&str, ColumnType)| SourceColumn {
         name: (*name).into(),
         column_type: *column_type,
@@ -136,7 +147,7 @@ pub fn job_of(
         target: "bad".into(),
         positive: None,
         exclude: Vec::new(),
-        time_column: None,
+        time_column: time_column.map(str::to_owned),
         method,
         base: "tiny".into(),
         base_dir: base.to_string_lossy().into_owned(),
