@@ -19,7 +19,7 @@ COMMENT ON FUNCTION riskft_wait(bigint, interval) IS
 CREATE FUNCTION riskft_cancel(run bigint) RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_cancel_wrapper';
 COMMENT ON FUNCTION riskft_cancel(bigint) IS
-    'Cancel a queued or running run; false when it has ended already';
+    'Cancel a queued or running run, or its search alone under search.keep_on_cancel; false when it has ended already';
 
 CREATE FUNCTION risk_score(model text, t anyelement) RETURNS float8
     LANGUAGE c STABLE PARALLEL SAFE COST 400 AS 'MODULE_PATHNAME', 'risk_score';

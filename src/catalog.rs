@@ -264,7 +264,7 @@ fn permission_denied(model: &str) -> Refusal {
 }
 
 /// A string constant, as SQL writes it.
-fn literal(text: &str) -> String {
+pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 

@@ -16,7 +16,7 @@
 //! | `feed`, `trainer_process` | rows -> the trainer; start, watch, kill it |
 //! | `listener`, `progress` | what the trainer says -> NOTICEs, and riskft.progress for others |
 //! | `run`, `lock` | a run's row and state; which runs are alive, how many trainers there are |
-//! | `pause`, `temporary` | waiting that can be cancelled; files that go with their maker |
+//! | `pause`, `reprieve`, `temporary` | waiting that can be cancelled; a cancel that ends a search alone; files that go with their maker |
 //! | `queue`, `worker` | runs that do not wait, riskft_cancel, riskft_wait; their workers |
 //! | `base`, `import` | base models: where they lie; riskft_import_base |
 //! | `publish` | verify, store, switch: one transaction |
@@ -47,6 +47,7 @@ mod progress;
 mod publish;
 mod queue;
 mod relation;
+mod reprieve;
 mod request;
 mod rights;
 mod run;

@@ -31,10 +31,7 @@ impl Listener {
         match event {
             Event::Progress(progress) => self.progress(&progress),
             Event::Notice(text) => self.notice(text),
-            Event::Warning(message, detail) => {
-                warn(&message, &detail);
-                self.keep(format!("{message}. {detail}"));
-            }
+            Event::Warning(message, detail) => self.warning(&message, &detail),
             Event::Refused(refusal) => return Err(refusal),
             Event::Result(result) => return Ok(Some(*result)),
         }
@@ -45,6 +42,12 @@ impl Listener {
     pub fn notice(&mut self, text: String) {
         error::notice!("{text}");
         self.keep(text);
+    }
+
+    /// A WARNING that the run keeps.
+    pub fn warning(&mut self, message: &str, detail: &str) {
+        warn(message, detail);
+        self.keep(format!("{message}. {detail}"));
     }
 
     /// What was kept.

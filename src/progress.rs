@@ -19,6 +19,7 @@ use crate::catalog;
 use crate::error::or_raise;
 use crate::lock;
 use crate::model_cache;
+use crate::reprieve::Grace;
 use crate::temporary::Temporary;
 
 const PREFIX: &str = "status";
@@ -34,6 +35,8 @@ pub struct Status {
     /// Microseconds since 2000-01-01, as PostgreSQL counts.
     pub started_at: i64,
     pub progress: Progress,
+    /// What a cancel does now.
+    pub grace: Grace,
 }
 
 /// The status file of a training; it goes with its end.
@@ -57,6 +60,7 @@ impl StatusFile {
             owner: owner.to_owned(),
             started_at,
             progress: Progress { phase: "start".to_owned(), ..Progress::default() },
+            grace: Grace::None,
         };
         let path = model_cache::folder().join(format!("{PREFIX}.{}.{run}", database()));
         let file = StatusFile { file: Temporary::new(path), status };
@@ -78,6 +82,14 @@ impl StatusFile {
             now.seconds_left = now.seconds_left.or(last.seconds_left);
         }
         self.write();
+    }
+
+    /// What a cancel does from now on.
+    pub fn show(&mut self, grace: Grace) {
+        if grace != self.status.grace {
+            self.status.grace = grace;
+            self.write();
+        }
     }
 
     fn write(&self) {
@@ -121,6 +133,11 @@ pub fn alive() -> Result<Vec<(Status, i32)>> {
     }
     found.sort_by_key(|(status, _)| status.run);
     Ok(found)
+}
+
+/// What a cancel does to a run; None where the run is not alive.
+pub fn grace_of(run: i64) -> Result<Option<Grace>> {
+    Ok(alive()?.into_iter().find(|(status, _)| status.run == run).map(|(status, _)| status.grace))
 }
 
 /// Rows of riskft.progress that are being worked on: those of roles whose privileges the caller

@@ -21,6 +21,15 @@ pub struct Published {
     pub run: i64,
 }
 
+/// How a version came about.
+#[derive(Debug, Clone, Copy)]
+pub enum Candidate {
+    /// As asked for: option deploy decides. `incumbent` was deployed when the training began.
+    Whole { incumbent: Option<i32> },
+    /// A cancel ended its search: it is not deployed.
+    CutShort,
+}
+
 /// A model file as the trainer returned it.
 pub type Blob = (BlobHeader, Vec<u8>);
 
@@ -31,7 +40,7 @@ pub fn publish(
     job: &JobHeader,
     result: &TrainingResult,
     blobs: &[Blob],
-    incumbent: Option<i32>,
+    candidate: Candidate,
 ) -> Result<(Published, String)> {
     verify(blobs)?;
     let role = catalog::current_role();
@@ -43,7 +52,7 @@ pub fn publish(
         catalog::require_training(&job.model, job.options.deploy)?;
         catalog::holds(&job.model, &owner, Privilege::Deploy)
     })?;
-    let verdict = decide_deployment(job, result, &published, incumbent, may_deploy)?;
+    let verdict = decide_deployment(job, result, &published, candidate, may_deploy)?;
     Ok((published, verdict))
 }
 
@@ -171,7 +180,7 @@ fn decide_deployment(
     job: &JobHeader,
     result: &TrainingResult,
     new: &Published,
-    incumbent: Option<i32>,
+    candidate: Candidate,
     may_deploy: bool,
 ) -> Result<String> {
     let deployed = spi::as_owner(|| {
@@ -183,8 +192,14 @@ fn decide_deployment(
         )?;
         Ok(rows.into_iter().next().flatten())
     })?;
-    let (mut deploy, mut why) = verdict(job.options.deploy, deployed, incumbent, result);
     let name = &job.model;
+    let (mut deploy, mut why) = match candidate {
+        Candidate::Whole { incumbent } => verdict(job.options.deploy, deployed, incumbent, result),
+        Candidate::CutShort => {
+            let call = format!("riskft_deploy({}, {})", catalog::literal(name), new.version);
+            (false, format!("a cancel ended its search; SELECT {call} deploys it"))
+        }
+    };
     if deploy && !may_deploy {
         deploy = false;
         why += &format!("; role \"{}\" has no privilege deploy on it", catalog::current_role());

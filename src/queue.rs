@@ -18,6 +18,7 @@ use crate::lock;
 use crate::pause::pause;
 use crate::progress;
 use crate::relation::Scan;
+use crate::reprieve::Grace;
 use crate::request::Request;
 use crate::run;
 use crate::settings;
@@ -26,6 +27,8 @@ use crate::worker;
 
 /// Between two looks at a run that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Longest wait for a run to take notice of a cancel.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// Between two requests for a dispatcher.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
@@ -136,7 +139,8 @@ fn authorise(id: i64, allowed: fn(&str) -> bool) -> Result<()> {
         .hint(format!("Ask a member of role \"{owner}\".")))
 }
 
-/// Ends a queued or running run; false, with a NOTICE, where it has ended already.
+/// Ends a queued or running run, or its search alone, with a NOTICE, where it is asked to keep the
+/// best; false, with a NOTICE, where it has ended already.
 #[pg_extern(sql = false)]
 fn riskft_cancel(run: Option<i64>) -> bool {
     or_raise(given("run", run).and_then(cancel))
@@ -153,7 +157,10 @@ fn cancel(id: i64) -> Result<bool> {
             return Ok(true);
         }
     }
-    // A worker may have taken it on meanwhile.
+    // A worker may have taken it on meanwhile. One that has just heard a cancel would take another
+    // for the same.
+    await_other_grace(id, Grace::Heard)?;
+    let grace = progress::grace_of(id)?;
     let Some(pid) = lock::runner_of(id)? else {
         let state = run::state(id)?.map_or("rolled back".to_owned(), |row| row.state);
         error::notice!("run {id} has ended already: {state}");
@@ -161,7 +168,35 @@ fn cancel(id: i64) -> Result<bool> {
     };
     // SAFETY: the process holds the run's lock, so it is a backend or a worker of this server;
     // SIGINT cancels what it does, as pg_cancel_backend does.
-    Ok(unsafe { libc::kill(pid, libc::SIGINT) } == 0)
+    let is_told = unsafe { libc::kill(pid, libc::SIGINT) } == 0;
+    if is_told && grace == Some(Grace::Held) {
+        tell_what_goes_on(id)?;
+    }
+    Ok(is_told)
+}
+
+/// Says so if the cancel ended the search alone.
+fn tell_what_goes_on(id: i64) -> Result<()> {
+    if let Some(Grace::Heard | Grace::Spent) = await_other_grace(id, Grace::Held)? {
+        error::notice!(
+            "run {id} goes on: the cancel has ended its search, and the best so far becomes a \
+             version that is not deployed; riskft_wait({id}) waits for it, riskft_deploy deploys \
+             it, and another riskft_cancel({id}) ends the run"
+        );
+    }
+    Ok(())
+}
+
+/// Waits, for a while, until a cancel does something else than now; None where the run has ended.
+fn await_other_grace(id: i64, now: Grace) -> Result<Option<Grace>> {
+    let begun = Instant::now();
+    loop {
+        let grace = progress::grace_of(id)?;
+        if grace != Some(now) || begun.elapsed() >= ANSWER_WAIT {
+            return Ok(grace);
+        }
+        pause(LOOK_EVERY);
+    }
 }
 
 /// Waits for the end of a run; its state, or NULL where its transaction left no row.

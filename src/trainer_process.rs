@@ -126,17 +126,22 @@ impl TrainerProcess {
         self.events.pop_front()
     }
 
-    /// The next event; the trainer's end without one is an error.
-    pub fn event(&mut self) -> Result<Event> {
-        loop {
-            if let Some(event) = self.events.pop_front() {
-                return Ok(event);
-            }
+    /// The next event, or None after a short wait; the trainer's end without one is an error.
+    pub fn event(&mut self) -> Result<Option<Event>> {
+        if self.events.is_empty() {
             if self.output_ended {
                 return Err(self.ended_early());
             }
             self.wait(false)?;
         }
+        Ok(self.events.pop_front())
+    }
+
+    /// Asks the trainer to end its search with the best so far. Only once it has said that it
+    /// searches: at its start the signal would end it.
+    pub fn end_search(&mut self) {
+        // SAFETY: a plain system call; the child is not reaped, so its pid is its own.
+        unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGUSR1) };
     }
 
     /// The next `length` bytes after the result line.

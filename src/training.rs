@@ -9,7 +9,9 @@ use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
-use riskft_core::protocol::{JobHeader, Progress, TrainingResult, PROTOCOL, TRAINER_ENVIRONMENT};
+use riskft_core::protocol::{
+    Event, JobHeader, Progress, TrainingResult, PROTOCOL, SEARCH, TRAINER_ENVIRONMENT,
+};
 use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::base;
@@ -20,8 +22,9 @@ use crate::listener::Listener;
 use crate::lock::{Held, Lock};
 use crate::pause::pause;
 use crate::progress::StatusFile;
-use crate::publish::{self, Blob, Published};
+use crate::publish::{self, Blob, Candidate, Published};
 use crate::relation::Scan;
+use crate::reprieve::Reprieve;
 use crate::request::Request;
 use crate::run::{self, Run};
 use crate::settings;
@@ -47,6 +50,8 @@ pub struct Training {
     header: Option<JobHeader>,
     /// The version that was deployed when the training started: the new one is compared with it.
     incumbent: Option<i32>,
+    /// Whether a cancel has ended the search ([`Reprieve`]).
+    is_cut_short: bool,
     process: Option<TrainerProcess>,
     /// Whether its end was logged.
     ended: bool,
@@ -82,6 +87,7 @@ impl Training {
             place: None,
             header: None,
             incumbent: None,
+            is_cut_short: false,
             process: None,
             ended: false,
         })
@@ -151,15 +157,38 @@ impl Training {
     /// place is free afterwards, before publishing waits for any lock.
     pub fn finish(&mut self) -> Result<(TrainingResult, Vec<Blob>)> {
         let Some(mut process) = self.process.take() else { return Err(not_started()) };
+        let search = &self.request.options.search;
+        let mut reprieve = Reprieve::new(search.trials > 0 && search.keep_on_cancel);
         let result = loop {
-            if let Some(result) = self.listener.hear(process.event()?)? {
+            if reprieve.is_called() {
+                process.end_search();
+                self.cut_short();
+            }
+            self.listener.status.show(reprieve.grace());
+            let Some(event) = process.event()? else { continue };
+            if let Event::Progress(progress) = &event {
+                reprieve.follow(progress.phase == SEARCH);
+                self.listener.status.show(reprieve.grace());
+            }
+            if let Some(result) = self.listener.hear(event)? {
                 break result;
             }
         };
+        reprieve.end();
         let blobs = receive_blobs(&result, &mut process)?;
         drop(process);
         self.place = None;
         Ok((result, blobs))
+    }
+
+    /// What a cancel leaves of a search: a version that is not deployed.
+    fn cut_short(&mut self) {
+        self.is_cut_short = true;
+        self.listener.warning(
+            "the cancel has ended the search, not the training",
+            "The best settings so far are trained, and stored as a version that is not deployed. \
+             Another cancel ends the training, and nothing is stored.",
+        );
     }
 
     /// Stores the version and ends the run. Needs a transaction, as the run's role.
@@ -168,8 +197,11 @@ impl Training {
         self.listener.progress(&phase);
         let Some(header) = &self.header else { return Err(not_started()) };
         run::begin(&self.run, &self.request)?;
-        let (published, verdict) =
-            publish::publish(self.run.id, header, result, blobs, self.incumbent)?;
+        let candidate = match self.is_cut_short {
+            true => Candidate::CutShort,
+            false => Candidate::Whole { incumbent: self.incumbent },
+        };
+        let (published, verdict) = publish::publish(self.run.id, header, result, blobs, candidate)?;
         let mut notices = self.listener.notices();
         notices.push(verdict.clone());
         run::complete(&self.run, result, &notices)?;

@@ -6,6 +6,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 pub const KILL: i32 = libc::SIGKILL;
+/// What a cancel sends.
+pub const INTERRUPT: i32 = libc::SIGINT;
 
 /// Sends a signal to one process.
 pub fn signal(pid: i32, signal: i32) {

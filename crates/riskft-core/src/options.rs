@@ -114,7 +114,7 @@ impl Default for Options {
             balance: Balance::None,
             unlabelled: Unlabelled::Ignore,
             calibrate: Calibrate::All,
-            search: Search { trials: 0, minutes: 0.0 },
+            search: Search { trials: 0, minutes: 0.0, keep_on_cancel: false },
             text: TextMode::Fields,
             keep_text: KeepText::Better,
             keep_tuned: KeepTuned::Better,
@@ -277,6 +277,7 @@ fn demand_kind(name: &str, default: &Value, value: &Value) -> Result<()> {
             (value.is_u64(), "It must be a whole number, not negative.")
         }
         Value::Number(_) => (value.is_number(), "It must be a number."),
+        Value::Bool(_) => (value.is_boolean(), "It must be true or false."),
         Value::Object(_) => (value.is_object(), "It must be a JSON object."),
         _ => (value.is_string(), "It must be a string."),
     };

@@ -22,6 +22,9 @@ use crate::refusal::{code, Refusal, Result};
 pub use reports::*;
 
 pub const PROTOCOL: u32 = 1;
+/// Phase of a search. From its first event on, until one of another phase, the trainer takes SIGUSR1
+/// as a request to end the search with the best so far.
+pub const SEARCH: &str = "search";
 /// Largest frame either end accepts, bytes.
 pub const MAX_FRAME: usize = 64 << 20;
 /// Longest line of the answer, bytes.

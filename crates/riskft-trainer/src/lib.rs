@@ -41,6 +41,7 @@ pub mod scoring;
 pub mod search;
 pub mod self_train;
 pub mod smote;
+pub mod stop;
 pub mod tensors;
 pub mod terms;
 pub mod text;

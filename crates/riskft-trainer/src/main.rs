@@ -11,6 +11,7 @@ use riskft_trainer::events::{Listener, Reporter};
 use riskft_trainer::failure::contain;
 use riskft_trainer::lifeline;
 use riskft_trainer::run::{run, Outcome};
+use riskft_trainer::stop;
 use riskft_trainer::{EXIT_REFUSED, EXIT_USAGE};
 
 const USAGE: &str = "\
@@ -20,10 +21,12 @@ usage: riskft-trainer                                   a job on stdin, its answ
        riskft-trainer check                             libtorch, device and precision in use
        riskft-trainer --version
 
+The signal SIGUSR1 ends a search with the best so far.
 RISKFT_LIBTORCH names a libtorch folder (with lib/) to use in place of the installed one.";
 
 fn main() {
     device::settle_environment();
+    stop::listen();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {

@@ -210,4 +210,7 @@ pub struct Search {
     pub trials: usize,
     /// Most minutes of the search. 0 = no bound.
     pub minutes: f64,
+    /// Whether a cancel during the search ends the search alone: its best so far is trained, and
+    /// stored without being deployed.
+    pub keep_on_cancel: bool,
 }

@@ -35,6 +35,8 @@ fn every_kind_of_bad_value_is_refused() {
         json!({"gate": [1, 1, 1, 1]}),
         json!({"deploy": {"always": null}}),
         json!({"roles": {"a": {"text": null}}}),
+        json!({"search": {"keep_on_cancel": "yes"}}),
+        json!({"trees": {"categories": "all"}}),
     ] {
         let refusal = Options::parse(&bad).expect_err(&bad.to_string());
         assert_eq!(refusal.code, code::INVALID_PARAMETER, "{bad}");

@@ -12,13 +12,14 @@ mod text;
 
 use std::time::{Duration, Instant};
 
-use riskft_core::protocol::{JobHeader, Progress, TrialReport};
+use riskft_core::protocol::{JobHeader, Progress, TrialReport, SEARCH};
 use riskft_core::refusal::Result;
 use serde_json::Value;
 
 use crate::base::Base;
 use crate::ledger::Meter;
 use crate::run::Run;
+use crate::stop;
 use bench::{changed, reseed, Bench, Figures};
 use draw::{Draw, Setting};
 
@@ -40,9 +41,13 @@ pub fn search(run: &Run<'_>, base: Option<&Base>, meter: &mut Meter) -> Result<F
     }
     meter.phase("search");
     let mut search = Search::new(run);
+    run.reporter.progress(Progress { phase: SEARCH.into(), ..Progress::default() });
     let last = if run.is_text_alone() { None } else { search.halve()? };
     if let Some(base) = base {
         search.tune(base, last.as_ref())?;
+    }
+    if stop::is_asked() {
+        run.reporter.notice("search: ended on request, with the best so far");
     }
     let header = changed(run.header, &search.best.changes())?;
     reseed(&header);
@@ -101,8 +106,9 @@ impl<'a> Search<'a> {
         self.bound.map(|bound| bound.saturating_sub(self.begun.elapsed()))
     }
 
+    /// Whether the clock or a request has ended the search.
     fn is_over(&self) -> bool {
-        self.left() == Some(Duration::ZERO)
+        stop::is_asked() || self.left() == Some(Duration::ZERO)
     }
 
     /// Network and trees. Returns the last round's judge if all rounds were run.
@@ -201,7 +207,7 @@ impl<'a> Search<'a> {
         let left = self.begun.elapsed().as_secs_f64() / done * (self.total as f64 - done);
         let bound = self.left().map_or(f64::INFINITY, |left| left.as_secs_f64());
         self.run.reporter.progress(Progress {
-            phase: "search".into(),
+            phase: SEARCH.into(),
             done: self.done as u64,
             total: self.total.max(self.done) as u64,
             validation_auc: self.trials.iter().filter_map(|trial| trial.auc).reduce(f64::max),
