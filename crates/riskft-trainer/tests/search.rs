@@ -4,10 +4,10 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{job, tiny_base, train, Answer};
+use common::{job, tiny_base, train, train_heard, Answer};
 use riskft_core::artifact::Artifact;
 use riskft_core::options::{Method, Options};
-use riskft_core::protocol::{BlobKind, Event, TrialReport};
+use riskft_core::protocol::{BlobKind, Event, TrialReport, SEARCH};
 use serde_json::{json, Value};
 
 const ROWS: usize = 1200;
@@ -43,6 +43,16 @@ fn used(answer: &Answer) -> Value {
     specification["options"].clone()
 }
 
+/// The given options with a trial's changes, and no search.
+fn by_hand(given: &Value, trial: &TrialReport) -> Value {
+    let mut given = given.clone();
+    given["search"] = json!({});
+    let changes = trial.options.as_object().expect("an object");
+    let options = Options::parse(&given).and_then(|options| options.with(changes));
+    let options = options.map_err(|r| r.detail).expect("options of a trial");
+    serde_json::to_value(&options).expect("options are JSON")
+}
+
 #[test]
 fn the_best_setting_trains_the_version() {
     let base = tiny_base("search");
@@ -75,16 +85,10 @@ fn the_best_setting_trains_the_version() {
     assert!(counts.clone().all(|(done, total)| done <= total) && counts.count() >= 10);
 
     // The version is, byte for byte, that of the best setting given by hand.
-    let mut by_hand = given.clone();
-    by_hand["search"] = json!({});
-    let changes = best.options.as_object().expect("an object").clone();
-    let options = Options::parse(&by_hand).and_then(|options| options.with(&changes));
-    let options = options.map_err(|r| r.detail).expect("options of a trial");
-    let by_hand = serde_json::to_value(&options).expect("options are JSON");
-    let again = train(&job(ROWS, Method::None, &base, &by_hand));
+    let again = train(&job(ROWS, Method::None, &base, &by_hand(&given, &best)));
     assert_eq!(digest(&answer, BlobKind::Version), digest(&again, BlobKind::Version));
     assert!(again.result().trials.is_empty());
-    for (name, value) in &changes {
+    for (name, value) in best.options.as_object().into_iter().flatten() {
         assert_eq!(&used(&answer)[name], &used(&again)[name], "{name} is not {value}");
     }
 }
@@ -118,5 +122,46 @@ fn settings_of_the_encoder_are_tried_on_top() {
         assert!(keys.clone().count() > 0, "{trial:?}");
         assert!(keys.clone().all(|name| ["rank", "learning_rate", "layers"].contains(&name)));
     }
+    best(&answer);
+}
+
+/// Asks for the end of the search after so many trials.
+fn train_until(trials: u64, job: &[u8]) -> Answer {
+    let answer = train_heard(job, |trainer, event| {
+        if matches!(event, Event::Progress(p) if p.phase == SEARCH && p.done == trials) {
+            // SAFETY: a plain system call; the child is not reaped, so its pid is its own.
+            unsafe { libc::kill(trainer.cast_signed(), libc::SIGUSR1) };
+        }
+    });
+    assert_eq!(answer.status, Some(0), "{:?}", answer.events.last());
+    assert!(answer.notices().contains("ended on request"), "{}", answer.notices());
+    answer
+}
+
+#[test]
+fn a_signal_ends_the_search_with_the_best_so_far() {
+    let base = tiny_base("signal");
+    let given = hurried(json!({"trials": 500}));
+    let of = |options: &Value| job(ROWS, Method::None, &base, options);
+    // At its first event, and when some were tried.
+    for trials in [0, 6] {
+        let answer = train_until(trials, &of(&given));
+        let tried = answer.result().trials.len();
+        assert!((1.max(trials as usize)..100).contains(&tried), "{tried}");
+        let again = train(&of(&by_hand(&given, &best(&answer))));
+        assert_eq!(digest(&answer, BlobKind::Version), digest(&again, BlobKind::Version));
+    }
+}
+
+#[test]
+fn a_signal_ends_the_search_of_the_encoder_too() {
+    let base = tiny_base("signal-text");
+    let mut options = hurried(json!({"trials": 1}));
+    options["epochs"] = json!(2);
+    options["keep_text"] = json!("always");
+    // The given settings of network and trees, and of the encoder.
+    let answer = train_until(2, &job(600, Method::Lora, &base, &options));
+    let tried = answer.result().trials.len();
+    assert!((2..5).contains(&tried), "{tried}");
     best(&answer);
 }

@@ -75,9 +75,12 @@ impl<'a> Search<'a> {
 
     fn take_text(&mut self, best: Option<(usize, f64, f64)>) {
         let Some((index, gain, error)) = best else {
-            self.run.reporter.notice(
-                "search: no other settings of the encoder's tuning are better by more than chance",
-            );
+            if !self.is_over() {
+                self.run.reporter.notice(
+                    "search: no other settings of the encoder's tuning are better by more than \
+                     chance",
+                );
+            }
             return;
         };
         for trial in self.trials.iter_mut().filter(|trial| trial.state == "best") {

@@ -3,9 +3,9 @@
 #![allow(dead_code, reason = "each test binary uses some of it")]
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use riskft_core::cell::{Cell, ColumnType, SourceColumn, TypeHint};
 use riskft_core::options::{Method, Options};
@@ -182,23 +182,36 @@ pub fn start() -> Child {
 
 /// Runs the trainer as the server does.
 pub fn train(job: &[u8]) -> Answer {
+    train_heard(job, |_, _| {})
+}
+
+/// [`train`]; `hear` is told the trainer's process and each event as it comes.
+pub fn train_heard(job: &[u8], mut hear: impl FnMut(u32, &Event)) -> Answer {
     let mut child = start();
     let mut stdin = child.stdin.take().expect("a pipe");
+    let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
     let job = job.to_vec();
     // A trainer that refuses early closes the pipe.
     let feeder = std::thread::spawn(move || drop(stdin.write_all(&job)));
-    let Output { status, stdout, .. } = child.wait_with_output().expect("the trainer ends");
-    feeder.join().expect("the feeder ends");
-    let mut answer = Answer { events: Vec::new(), rest: stdout, status: status.code() };
-    while let Some(end) = answer.rest.iter().position(|b| *b == b'\n') {
-        let line: Vec<u8> = answer.rest.drain(..=end).collect();
+    let mut answer = Answer { events: Vec::new(), rest: Vec::new(), status: None };
+    loop {
+        let mut line = Vec::new();
+        stdout.read_until(b'\n', &mut line).expect("the trainer's output");
+        if line.last() != Some(&b'\n') {
+            answer.rest = line;
+            break;
+        }
         let event: Event = serde_json::from_slice(&line).expect("a line is an event");
+        hear(child.id(), &event);
         let last = matches!(event, Event::Result(_) | Event::Refused(_));
         answer.events.push(event);
         if last {
             break;
         }
     }
+    stdout.read_to_end(&mut answer.rest).expect("the trainer's files");
+    answer.status = child.wait().expect("the trainer ends").code();
+    feeder.join().expect("the feeder ends");
     answer
 }
 
