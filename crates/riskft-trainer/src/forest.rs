@@ -95,11 +95,7 @@ pub fn fit(ground: &Ground<'_>, reporter: &Reporter) -> Result<Option<Forest>> {
     let trees = Ensemble::mean(&models).map_err(misfit)?;
     let statistics = match ground.encoding.statistics.is_empty() {
         true => TensorSet::new(),
-        false => {
-            let label = |place: u32| ground.labels[place as usize];
-            let estimates = ground.features.keys.estimate(&ground.folds.fitted, label);
-            tables::tensors(&ground.features.keys, &estimates)
-        }
+        false => tables::tensors(&ground.features.keys, &ground.all_estimates()),
     };
     let seconds = start.elapsed().as_secs_f64();
     Ok(Some(Forest { trees, statistics, unlabelled, out_of_fold, rounds, seconds }))
@@ -223,6 +219,20 @@ impl Ground<'_> {
         Ok(Grown { model, trees, held: looks })
     }
 
+    /// Estimates of all fitted rows, to the number of rows that the models know them of.
+    fn all_estimates(&self) -> Estimates {
+        let models = self.folds.models();
+        let own: usize = (0..models)
+            .map(|model| {
+                let train = self.folds.places(model, Share::Train);
+                train.partition_point(|place| (*place as usize) < self.labelled)
+            })
+            .sum();
+        let whole = own as f64 / (models * self.folds.fitted.len()).max(1) as f64;
+        let label = |place: u32| self.labels[place as usize];
+        self.features.keys.estimate(&self.folds.fitted, label, whole)
+    }
+
     fn targets(&self, places: &[u32]) -> Vec<f32> {
         let label = |place: &u32| f32::from(u8::from(self.labels[*place as usize]));
         places.iter().map(label).collect()
@@ -235,7 +245,7 @@ impl Ground<'_> {
         let part = |place: u32| mix(self.hashes[place as usize] ^ mix(model as u64));
         let told = train.partition_point(|place| (*place as usize) < self.labelled);
         let crossed = keys.cross_fitted(train, told, label, part);
-        let estimates = keys.estimate(&train[..told], label);
+        let estimates = keys.estimate(&train[..told], label, 1.0);
         (self.joined(kind, train, &crossed), self.unseen(kind, held, &estimates))
     }
 
@@ -244,7 +254,7 @@ impl Ground<'_> {
         let keys = &self.features.keys;
         let mut statistics = vec![0.0; places.len() * 2 * keys.len()];
         for (place, out) in places.iter().zip(statistics.chunks_exact_mut(2 * keys.len().max(1))) {
-            keys.fill(estimates, *place, 1.0, out);
+            keys.fill(estimates, *place, out);
         }
         self.joined(kind, places, &statistics)
     }
@@ -257,7 +267,7 @@ impl Ground<'_> {
         let label = |place: u32| self.labels[place as usize];
         let train = self.folds.places(model, Share::Train);
         let told = train.partition_point(|place| (*place as usize) < self.labelled);
-        let estimates = self.features.keys.estimate(&train[..told], label);
+        let estimates = self.features.keys.estimate(&train[..told], label, 1.0);
         let mut logits = Vec::with_capacity(self.asked.len());
         for some in self.asked.chunks(4096) {
             let features =
@@ -269,8 +279,7 @@ impl Ground<'_> {
 
     /// Logits of rows that no model has seen, as the version scores them.
     pub fn score_by(&self, forest: &Forest, places: &[u32]) -> Vec<f64> {
-        let label = |place: u32| self.labels[place as usize];
-        let estimates = self.features.keys.estimate(&self.folds.fitted, label);
+        let estimates = self.all_estimates();
         // Models without native categories do not split on them.
         let kind = Kind { native: true, extra: false };
         let width = self.encoding.features();

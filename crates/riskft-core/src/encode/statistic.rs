@@ -20,7 +20,7 @@ use crate::options::Role;
 /// Rows of the parent's estimate that a label's own rows are mixed with.
 pub const PRIOR: f64 = 20.0;
 /// Fewest rows of a label that has an estimate of its own.
-pub const LEAST: u32 = 2;
+pub const LEAST: f64 = 2.0;
 /// Parts of the rows that estimates are crossed over.
 pub const PARTS: u64 = 10;
 /// Most labels in a key.
@@ -128,7 +128,7 @@ pub struct Estimates {
     /// Share of positive rows.
     pub prior: f64,
     /// For each statistic and key number: what it adds to its parent's estimate, and its rows.
-    tables: Vec<Vec<(f64, u32)>>,
+    tables: Vec<Vec<(f64, f64)>>,
 }
 
 impl Keys {
@@ -175,8 +175,10 @@ impl Keys {
         &self.hashes[statistic]
     }
 
-    /// Estimates from some rows (by place), each with its label.
-    pub fn estimate(&self, rows: &[u32], label: impl Fn(u32) -> bool) -> Estimates {
+    /// Estimates from some rows (by place), each with its label, as if there were `whole` times as
+    /// many of them: whoever reads estimates must know their like, and counts and shrinkage go with
+    /// the number of rows. Without this, models of four fifths of 1,000 loans gave scores 3% too high.
+    pub fn estimate(&self, rows: &[u32], label: impl Fn(u32) -> bool, whole: f64) -> Estimates {
         let positive = rows.iter().filter(|row| label(**row)).count();
         let prior = positive as f64 / rows.len().max(1) as f64;
         let mut estimates = Estimates { prior, tables: Vec::with_capacity(self.len()) };
@@ -185,16 +187,16 @@ impl Keys {
         let mut own: Vec<Vec<f64>> = Vec::with_capacity(self.len());
         for (s, numbers) in self.numbers.iter().enumerate() {
             let base = |place: usize| self.parents[s].map_or(prior, |parent| own[parent][place]);
-            let mut sums = vec![(0.0, 0u32); self.hashes[s].len()];
+            let mut sums = vec![(0.0, 0.0); self.hashes[s].len()];
             for (place, row) in rows.iter().enumerate() {
                 let sum = &mut sums[numbers[*row as usize] as usize];
-                sum.0 += targets[place] - base(place);
-                sum.1 += 1;
+                sum.0 += (targets[place] - base(place)) * whole;
+                sum.1 += whole;
             }
             for sum in &mut sums {
                 *sum = match sum.1 {
-                    n if n < LEAST => (0.0, 0),
-                    n => (sum.0 / (f64::from(n) + PRIOR), n),
+                    n if n < LEAST => (0.0, 0.0),
+                    n => (sum.0 / (n + PRIOR), n),
                 };
             }
             let of_row =
@@ -221,25 +223,24 @@ impl Keys {
         for current in 0..PARTS {
             let apart = rows.iter().zip(&parts).take(told).filter(|(_, p)| **p != current);
             let others: Vec<u32> = apart.map(|(row, _)| *row).collect();
-            let estimates = self.estimate(&others, label);
             // Later rows are judged by all parts.
-            let whole = PARTS as f64 / (PARTS - 1) as f64;
+            let estimates = self.estimate(&others, label, PARTS as f64 / (PARTS - 1) as f64);
             for (place, row) in rows.iter().enumerate().filter(|(p, _)| parts[*p] == current) {
                 let out = &mut features[place * width..(place + 1) * width];
-                self.fill(&estimates, *row, whole, out);
+                self.fill(&estimates, *row, out);
             }
         }
         features
     }
 
-    /// Features of a row that the estimates do not hold; `whole` scales its counts.
-    pub fn fill(&self, estimates: &Estimates, row: u32, whole: f64, out: &mut [f64]) {
+    /// Features of a row that the estimates do not hold.
+    pub fn fill(&self, estimates: &Estimates, row: u32, out: &mut [f64]) {
         for s in 0..self.len() {
             let number = self.numbers[s][row as usize] as usize;
-            let (step, rows) = estimates.tables[s].get(number).copied().unwrap_or((0.0, 0));
+            let (step, rows) = estimates.tables[s].get(number).copied().unwrap_or_default();
             let base = self.parents[s].map_or(estimates.prior, |parent| out[2 * parent]);
             out[2 * s] = base + step;
-            out[2 * s + 1] = weight(f64::from(rows) * whole);
+            out[2 * s + 1] = weight(rows);
         }
     }
 }
@@ -248,7 +249,7 @@ impl Estimates {
     /// (key number, step, logarithm of the rows) of a statistic's keys that have an estimate.
     pub fn entries(&self, statistic: usize) -> impl Iterator<Item = (usize, f64, f64)> + '_ {
         let table = self.tables[statistic].iter().enumerate();
-        table.filter(|(_, (_, n))| *n > 0).map(|(k, (step, n))| (k, *step, weight(f64::from(*n))))
+        table.filter(|(_, (_, n))| *n > 0.0).map(|(k, (step, n))| (k, *step, weight(*n)))
     }
 }
 
@@ -271,14 +272,20 @@ mod tests {
         let rows = (0..60u64).map(|i| vec![u64::from(i >= 30), u64::from(i >= 20)]);
         let keys = Keys::collect(&inputs, rows);
         let all: Vec<u32> = (0..60).collect();
-        let estimates = keys.estimate(&all, |row| row < 20);
+        let estimates = keys.estimate(&all, |row| row < 20, 1.0);
         let (prior, mut out) = (20.0 / 60.0, [0.0; 4]);
-        keys.fill(&estimates, 0, 1.0, &mut out);
+        keys.fill(&estimates, 0, &mut out);
         let a = prior + (20.0 - 30.0 * prior) / (30.0 + PRIOR);
         assert!((out[0] - a).abs() < 1e-12);
         assert!((out[2] - (a + (20.0 - 20.0 * a) / (20.0 + PRIOR))).abs() < 1e-12);
         assert_eq!((out[1], out[3]), (30f64.ln_1p(), 20f64.ln_1p()));
         assert_eq!(estimates.entries(0).count(), 2);
+        // Half of the rows, as many of them positive: the same as half as much of all.
+        let halves: Vec<u32> = (0..60).step_by(2).collect();
+        let doubled = keys.estimate(&halves, |row| row < 20, 2.0);
+        let mut other = [0.0; 4];
+        keys.fill(&doubled, 0, &mut other);
+        assert!(out.iter().zip(other).all(|(a, b)| (a - b).abs() < 1e-12), "{out:?} {other:?}");
     }
 
     #[test]
@@ -294,10 +301,10 @@ mod tests {
         let auc = crate::metrics::auc(&scores, &labels).expect("two classes");
         // A little below 0.5: without a positive row, the others' share is lower.
         assert!(auc < 0.51, "{auc}");
-        let estimates = keys.estimate(&rows, label);
+        let estimates = keys.estimate(&rows, label, 1.0);
         let mut out = [0.0; 2];
         let own = rows.iter().map(|row| {
-            keys.fill(&estimates, *row, 1.0, &mut out);
+            keys.fill(&estimates, *row, &mut out);
             out[0]
         });
         let told = crate::metrics::auc(&own.collect::<Vec<_>>(), &labels).expect("two classes");
@@ -326,14 +333,14 @@ mod tests {
     fn what_is_rare_or_unseen_has_the_prior() {
         let inputs = [input(None)];
         let keys = Keys::collect(&inputs, [vec![1], vec![1], vec![2], vec![3]].into_iter());
-        let estimates = keys.estimate(&[0, 1, 2], |row| row < 2);
+        let estimates = keys.estimate(&[0, 1, 2], |row| row < 2, 1.0);
         let mut out = [0.0; 2];
         for row in [2, 3] {
-            keys.fill(&estimates, row, 1.0, &mut out);
+            keys.fill(&estimates, row, &mut out);
             assert_eq!(out, [2.0 / 3.0, 0.0]);
         }
-        let none = keys.estimate(&[], |_| true);
-        keys.fill(&none, 0, 1.0, &mut out);
+        let none = keys.estimate(&[], |_| true, 1.0);
+        keys.fill(&none, 0, &mut out);
         assert_eq!(out, [0.0, 0.0]);
     }
 }

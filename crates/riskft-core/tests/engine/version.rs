@@ -129,7 +129,7 @@ fn estimates() -> (Keys, Estimates) {
     let rows = (0..400u64).map(|row| vec![row % 4, row % 40]);
     let keys = Keys::collect(&encoding(0).statistics, rows);
     let all: Vec<u32> = (0..400).collect();
-    let estimates = keys.estimate(&all, |row| (row % 4 + row % 7) < 3);
+    let estimates = keys.estimate(&all, |row| (row % 4 + row % 7) < 3, 1.0);
     (keys, estimates)
 }
 

@@ -131,7 +131,7 @@ fn network(texts: usize, base: &[u8]) -> (Specification, Parts) {
     };
     let network = FloatNetwork { members: vec![member], texts: vec![(values(WIDTH), 0.05); texts] };
     let keys = Keys::collect(&specification.encoding.statistics, (0..9).map(|row| vec![row % 3]));
-    let estimates = keys.estimate(&[0, 1, 2, 3, 4, 5, 6, 7], |row| row < 4);
+    let estimates = keys.estimate(&[0, 1, 2, 3, 4, 5, 6, 7], |row| row < 4, 1.0);
     let statistics = tables::tensors(&keys, &estimates);
     (specification, Parts { network, trees: Some(trees), grams, statistics })
 }
