@@ -308,7 +308,7 @@ impl Ground<'_> {
         let options = self.options;
         let small = self.folds.size() < SMALL;
         let leaves = match (options.trees.leaves, small) {
-            (0, true) => 8,
+            (0, true) => 12,
             (0, false) => 31,
             (given, _) => given,
         };
