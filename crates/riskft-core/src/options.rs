@@ -121,7 +121,7 @@ impl Default for Options {
             grams: Grams::Better,
             seed: 0,
             split: SplitShares { train: 0.55, validation: 0.15, calibration: 0.10, test: 0.20 },
-            gate: Gate { auc_loss: 0.001, change_q999: 0.02, change_max: 0.05, flips: 0.005 },
+            gate: Gate { auc_loss: 0.001, change_q999: 0.03, change_max: 0.05, flips: 0.005 },
             deploy: Deploy::Auto,
             device: DeviceChoice::Auto,
             precision: Precision::Auto,
