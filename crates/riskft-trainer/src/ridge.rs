@@ -36,46 +36,58 @@ pub struct Ridge {
     /// Out-of-fold sums of the terms by place; NaN where no model left the row out.
     pub out_of_fold: Vec<f64>,
     pub c: f64,
+    /// The fields that have terms, ascending.
+    pub fields: Vec<usize>,
 }
 
-/// Fits the terms on top of the lesson's offset; the penalty is chosen by out-of-fold log-loss.
+/// Fits the terms on top of the lesson's offset. The penalty, and the fields that have terms at all,
+/// are chosen by out-of-fold log-loss: the best field alone, then each other one if it lowers it. On
+/// 1,025 complaints the names beside the narrative took 0.007 of its AUC.
 ///
 /// # Errors
 /// 22000 when the vectors are not finite.
 pub fn fit(lesson: &Lesson<'_>, vectors: &Tensor) -> Result<Ridge> {
     let _guard = tch::no_grad_guard();
     let problem = Problem::new(lesson, vectors);
-    let mut best: Option<(f64, f64, Tensor)> = None;
-    let mut weights = Tensor::zeros(
-        [problem.x.size()[1], lesson.folds.models() as i64],
-        (Kind::Double, problem.x.device()),
-    );
-    let mut since = 0;
-    for (tried, c) in GRID.into_iter().enumerate() {
+    let count = lesson.rows.texts;
+    let most = 2 * count - 1;
+    let tell = |done: usize| {
         lesson.reporter.progress(Progress {
             phase: lesson.phase.into(),
-            done: tried as u64,
-            total: GRID.len() as u64,
+            done: done as u64,
+            total: most as u64,
             ..Progress::default()
         });
-        weights = problem.solve(c, weights)?;
-        let loss = problem.loss(&weights);
-        if best.as_ref().is_none_or(|(lowest, ..)| loss < *lowest) {
-            best = Some((loss, c, weights.copy()));
-            since = 0;
-        } else {
-            since += 1;
-        }
-        if since == PATIENCE {
-            break;
+    };
+    let mut alone = Vec::with_capacity(count);
+    for field in 0..count {
+        tell(field);
+        alone.push(problem.of(&[field]).choose(vec![field])?);
+    }
+    alone.sort_by(|a, b| a.loss.total_cmp(&b.loss).then(a.fields.cmp(&b.fields)));
+    let order: Vec<usize> = alone.iter().flat_map(|choice| choice.fields.clone()).collect();
+    let mut best = alone.swap_remove(0);
+    for (tried, field) in order.into_iter().enumerate().skip(1) {
+        tell(count + tried - 1);
+        let mut fields = best.fields.clone();
+        fields.push(field);
+        fields.sort_unstable();
+        let more = problem.of(&fields).choose(fields)?;
+        if more.loss < best.loss {
+            best = more;
         }
     }
-    let Some((_, c, weights)) = best.filter(|(loss, ..)| loss.is_finite()) else {
-        return Err(Refusal::new(code::DATA_EXCEPTION, "the text terms cannot be fitted")
-            .detail("The encoder's vectors give no finite log-loss.")
-            .hint("Choose another base model, or set options.precision to \"f32\"."));
-    };
-    Ok(problem.ridge(c, &weights))
+    Ok(problem.ridge(&best))
+}
+
+/// Terms of some fields.
+struct Choice {
+    fields: Vec<usize>,
+    /// Out of fold.
+    loss: f64,
+    c: f64,
+    /// [inputs of the fields, models]
+    weights: Tensor,
 }
 
 struct Problem<'a> {
@@ -119,6 +131,59 @@ impl<'a> Problem<'a> {
             weights,
             gram,
         }
+    }
+
+    fn width(&self) -> i64 {
+        (self.x.size()[1] - 1) / self.lesson.rows.texts.max(1) as i64
+    }
+
+    /// The places of some fields' inputs.
+    fn places_of(&self, fields: &[usize]) -> Vec<i64> {
+        let width = self.width();
+        fields.iter().flat_map(|f| *f as i64 * width..(*f as i64 + 1) * width).collect()
+    }
+
+    /// The same with the inputs of some fields alone.
+    fn of(&self, fields: &[usize]) -> Self {
+        let mut places = self.places_of(fields);
+        places.push(self.x.size()[1] - 1);
+        let places = Tensor::from_slice(&places).to_device(self.x.device());
+        Problem {
+            lesson: self.lesson,
+            vectors: self.vectors,
+            places: self.places.clone(),
+            x: self.x.index_select(1, &places),
+            offset: self.offset.shallow_clone(),
+            targets: self.targets.shallow_clone(),
+            weights: self.weights.shallow_clone(),
+            gram: self.gram.index_select(0, &places).index_select(1, &places),
+        }
+    }
+
+    /// The penalty of the lowest out-of-fold loss, and the weights there.
+    fn choose(&self, fields: Vec<usize>) -> Result<Choice> {
+        let size = [self.x.size()[1], self.lesson.folds.models() as i64];
+        let mut weights = Tensor::zeros(size, (Kind::Double, self.x.device()));
+        let mut best: Option<Choice> = None;
+        let mut since = 0;
+        for c in GRID {
+            weights = self.solve(c, weights)?;
+            let loss = self.loss(&weights);
+            if best.as_ref().is_none_or(|best| loss < best.loss) {
+                best = Some(Choice { fields: fields.clone(), loss, c, weights: weights.copy() });
+                since = 0;
+            } else {
+                since += 1;
+            }
+            if since == PATIENCE {
+                break;
+            }
+        }
+        best.filter(|best| best.loss.is_finite()).ok_or_else(|| {
+            Refusal::new(code::DATA_EXCEPTION, "the text terms cannot be fitted")
+                .detail("The encoder's vectors give no finite log-loss.")
+                .hint("Choose another base model, or set options.precision to \"f32\".")
+        })
     }
 
     /// Weights [inputs, models] of the least penalised loss, from a start.
@@ -168,11 +233,16 @@ impl<'a> Problem<'a> {
         sum / total
     }
 
-    /// The terms of all fitted rows; intercepts are the calibration's affair.
-    fn ridge(&self, c: f64, weights: &Tensor) -> Ridge {
+    /// The terms of all fitted rows, zero for fields that were not chosen; intercepts are the
+    /// calibration's affair.
+    fn ridge(&self, choice: &Choice) -> Ridge {
         let (lesson, folds) = (self.lesson, self.lesson.folds);
         let (width, models) = (self.x.size()[1] - 1, folds.models());
-        let weights = weights.narrow(0, 0, width).to_kind(Kind::Float);
+        let places = self.places_of(&choice.fields);
+        let own = choice.weights.narrow(0, 0, places.len() as i64).to_kind(Kind::Float);
+        let places = Tensor::from_slice(&places).to_device(self.x.device());
+        let mut weights = Tensor::zeros([width, models as i64], (Kind::Float, self.x.device()));
+        let _ = weights.index_copy_(0, &places, &own);
         let mut out_of_fold = vec![f64::NAN; lesson.rows.source.len()];
         for chunk in folds.fitted.chunks(CHUNK) {
             let x = inputs(lesson, self.vectors, chunk).narrow(1, 0, width);
@@ -187,7 +257,7 @@ impl<'a> Problem<'a> {
         let each = width / texts.max(1);
         let shape = [texts, each, models as i64];
         let weights = weights.view(shape).permute([2, 0, 1]) / (each as f64).sqrt();
-        Ridge { weights, out_of_fold, c }
+        Ridge { weights, out_of_fold, c: choice.c, fields: choice.fields.clone() }
     }
 }
 

@@ -8,7 +8,7 @@ use riskft_core::dataset::{self, Dataset, Part, Prepared};
 use riskft_core::encode::{self, Encoding};
 use riskft_core::metrics;
 use riskft_core::model::BranchKind;
-use riskft_core::options::{Calibrate, Grams, KeepText, Method, TextMode, Unlabelled};
+use riskft_core::options::{Calibrate, Grams, KeepText, Method, TextMode, Unlabelled, SMALL};
 use riskft_core::protocol::{BlobHeader, JobHeader, Ledger, Progress, TrainingResult};
 use riskft_core::refusal::{code, Refusal, Result};
 
@@ -349,7 +349,7 @@ impl Run<'_> {
         let gain = before.and_then(|before| {
             blend::gain(&self.offset(fitted, |_| true), &before, &self.folds.fitted, &labels)
         });
-        if gain.is_some_and(|(gain, error)| gain <= error) {
+        if gain.is_some_and(|gain| !self.is_reliable(gain)) {
             if let Some(candidate) = fitted.candidates.last_mut() {
                 candidate.kept = false;
             }
@@ -368,6 +368,13 @@ impl Run<'_> {
             return vec![riskft_core::math::logit(rate); self.rows.source.len()];
         }
         blend::fit(&candidates, &self.folds.fitted, &labels).out_of_fold
+    }
+
+    /// Whether a branch's gain is more than its standard error, in a small sample than half of it: there
+    /// that error is larger than most true gains, and the ridge of the weights bounds the harm.
+    fn is_reliable(&self, (gain, error): (f64, f64)) -> bool {
+        let errors = if self.folds.size() < SMALL { 0.5 } else { 1.0 };
+        gain > errors * error
     }
 
     /// Text beside what there is: kept if the blend with it is better than the one without.
@@ -389,7 +396,7 @@ impl Run<'_> {
         let Some(before) = before else { return };
         let gain =
             blend::gain(&self.offset(fitted, |_| true), &before, &self.folds.fitted, &labels);
-        let better = gain.is_some_and(|(gain, error)| gain > error);
+        let better = gain.is_some_and(|gain| self.is_reliable(gain));
         ledger.text_kept = better || self.header.options.keep_text == KeepText::Always;
         ledger.auc_without_text = blend::auc(&before, &self.folds.fitted, &labels);
         ledger.text_gain_se = gain.map(|(_, error)| error);

@@ -78,7 +78,7 @@ pub fn fit(
     let frozen = |ridge: Ridge| Text {
         terms: frozen,
         tuning: Tuning::Frozen,
-        what: format!("frozen encoder, C = {}", ridge.c),
+        what: format!("frozen encoder of {}, C = {}", names(run, &ridge.fields), ridge.c),
         logits: ridge.out_of_fold,
         seconds: begin.elapsed().as_secs_f64(),
     };
@@ -140,6 +140,11 @@ fn freeze(run: &Run<'_>, base: &Base, split: usize) -> Result<Start> {
         });
     });
     Ok(Start { bert, frozen })
+}
+
+fn names(run: &Run<'_>, fields: &[usize]) -> String {
+    let texts = fields.iter().filter_map(|field| run.encoding.texts.get(*field));
+    texts.map(|text| text.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn is_small(run: &Run<'_>) -> bool {
