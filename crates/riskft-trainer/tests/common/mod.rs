@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use riskft_core::cell::{Cell, ColumnType, SourceColumn, TypeHint};
+use riskft_core::dataset::hash::mix;
 use riskft_core::options::{Method, Options};
 use riskft_core::protocol::{BatchBuilder, Event, JobHeader, JobWriter, TrainingResult, PROTOCOL};
 use serde_json::{json, Value};
@@ -107,9 +108,9 @@ pub fn plain_job(rows: usize, base: &Path, options: &Value) -> Vec<u8> {
     job_of(Method::None, base, options, &columns, |batch| {
         for row in 0..rows {
             let good = row % 2 == 0;
-            let bad = (row * 613) % 101 < if good { 20 } else { 60 };
+            let bad = mix(row as u64) % 101 < if good { 20 } else { 60 };
             let grade = Cell::Text(if good { "a" } else { "b" });
-            let noise = Cell::Float(((row * 7919) % 1009) as f64);
+            let noise = Cell::Float((mix(row as u64 ^ 0xA5A5) % 1009) as f64);
             batch.push(&[noise, grade, Cell::Bool(bad)]).expect("a row of the types");
         }
     })
