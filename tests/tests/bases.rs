@@ -44,7 +44,7 @@ fn each_architecture_is_imported_trained_on_and_scored() {
         let parameters: i64 = row.get(5);
         assert_eq!(row.get::<_, String>(6), "imported");
         analyst.run(&format!(
-            "CALL riskft_train('{model}', 'SELECT loan_id, borrower, city, employees, bank, defaulted FROM loans',
+            "CALL riskft_train('{model}', 'SELECT loan_id, borrower, employees, defaulted FROM loans',
                  'defaulted', exclude => '{{loan_id}}', base => '{base}', options => '{OPTIONS}')"
         ));
         // The tuned matrices are query and value, whatever the architecture calls them.
