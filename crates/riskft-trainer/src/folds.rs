@@ -5,7 +5,7 @@
 //! models that did not see it: honest figures, weights and calibration without giving up rows.
 
 use riskft_core::dataset::{split, Part, Prepared};
-use riskft_core::options::Options;
+use riskft_core::options::{Options, SMALL};
 use tch::Tensor;
 
 use crate::rows::Rows;
@@ -85,6 +85,11 @@ impl Folds {
     /// Labelled rows outside the test part, those that no model of a trial leaves out included.
     pub fn size(&self) -> usize {
         self.size
+    }
+
+    /// Whether the sample is small: one fold of it says little.
+    pub fn is_small(&self) -> bool {
+        self.size < SMALL
     }
 
     /// Appends a made-up row that trains some models and is nobody else's affair.

@@ -13,7 +13,7 @@ use riskft_core::dataset::hash::mix;
 use riskft_core::encode::statistic::Estimates;
 use riskft_core::encode::{tables, Encoding};
 use riskft_core::math::{logistic, logit};
-use riskft_core::options::{Categories, Options, SMALL};
+use riskft_core::options::{Categories, Options};
 use riskft_core::protocol::Progress;
 use riskft_core::refusal::{code, Refusal, Result};
 use riskft_core::trees::{lightgbm, Ensemble};
@@ -306,7 +306,7 @@ impl Ground<'_> {
 
     fn parameters(&self, model: usize, kind: Kind) -> String {
         let options = self.options;
-        let small = self.folds.size() < SMALL;
+        let small = self.folds.is_small();
         let leaves = match (options.trees.leaves, small) {
             (0, true) => 12,
             (0, false) => 31,

@@ -12,6 +12,7 @@ pub mod base;
 pub mod baseline;
 pub mod bert;
 pub mod blend;
+pub mod branches;
 pub mod device;
 pub mod evaluate;
 pub mod events;

@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use riskft_core::options::{KeepText, KeepTuned, Method, SMALL};
+use riskft_core::options::{KeepText, KeepTuned, Method};
 use riskft_core::protocol::{Ledger, Progress};
 use riskft_core::refusal::Result;
 use tch::{Kind, Tensor};
@@ -86,27 +86,27 @@ pub fn fit(
         return Ok(frozen(ridge));
     }
     meter.phase("tune");
-    let ground = Ground { run, base, split, lower: start.frozen.lower.as_ref() };
+    let origin = Origin { run, base, split, lower: start.frozen.lower.as_ref() };
     let lesson = Lesson { phase: "tune", ..lesson };
     let method = run.header.method;
-    let (bert, tuning) = ground.start(start.bert)?;
+    let (bert, tuning) = origin.start(start.bert)?;
     ledger.parameters_trainable += tuning.size() as u64;
     if method != Method::Full {
         ledger.parameters += tuning.size() as u64;
     }
     let terms = Terms::new(&ridge.weights.get(0), run.compute.device);
-    let report = tune(&ground.tuned(&bert, &tuning), &terms, lesson, &ridge.out_of_fold, method)?;
+    let report = tune(&origin.tuned(&bert, &tuning), &terms, lesson, &ridge.out_of_fold, method)?;
     tell(run, &report, ledger);
     if !ledger.tuned_kept {
         return Ok(frozen(ridge));
     }
-    let (terms, tuning) = match is_small(run) {
+    let (terms, tuning) = match run.folds.is_small() {
         false => (terms, tuning),
         true => {
             drop((terms, tuning));
-            let (bert, tuning) = ground.start(bert)?;
+            let (bert, tuning) = origin.start(bert)?;
             let terms = Terms::new(&mean, run.compute.device);
-            tune_whole(&ground.tuned(&bert, &tuning), &terms, lesson, method, report.best_epoch);
+            tune_whole(&origin.tuned(&bert, &tuning), &terms, lesson, method, report.best_epoch);
             (terms, tuning)
         }
     };
@@ -147,10 +147,6 @@ fn names(run: &Run<'_>, fields: &[usize]) -> String {
     texts.map(|text| text.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-fn is_small(run: &Run<'_>) -> bool {
-    run.folds.size() < SMALL
-}
-
 /// Whether frozen text adds anything out of fold, which costs a small part of what tuning costs. On
 /// the loans, where it adds nothing, no tuned encoder ever did.
 fn is_worth_tuning(run: &Run<'_>, whole: &[f64], offset: &[f64], labels: &[bool]) -> bool {
@@ -161,14 +157,14 @@ fn is_worth_tuning(run: &Run<'_>, whole: &[f64], offset: &[f64], labels: &[bool]
     if !worth {
         run.reporter.notice(
             "text adds nothing with the frozen encoder, so the encoder is not tuned \
-             (options.keep_tuned => 'always' tunes it all the same)",
+             (option keep_tuned \"always\" tunes it all the same)",
         );
     }
     worth
 }
 
 /// What every tuning of a run begins from.
-struct Ground<'a> {
+struct Origin<'a> {
     run: &'a Run<'a>,
     base: &'a Base,
     /// Layers below this one stay frozen.
@@ -176,7 +172,7 @@ struct Ground<'a> {
     lower: Option<&'a Tensor>,
 }
 
-impl Ground<'_> {
+impl Origin<'_> {
     /// The untrained tuning, and the encoder under it: `frozen`, or one with weights of its own.
     fn start(&self, frozen: Bert) -> Result<(Bert, Tuning)> {
         let (header, compute) = (self.run.header, self.run.compute);
@@ -202,7 +198,7 @@ fn tell(run: &Run<'_>, report: &TuneReport, ledger: &mut Ledger) {
     ledger.auc_tuned = report.reached.judgement.auc;
     ledger.auc_gain_se = report.gain.map(|(_, error)| error);
     let always = run.header.options.keep_tuned == KeepTuned::Always;
-    ledger.tuned_kept = always || report.is_kept(is_small(run));
+    ledger.tuned_kept = always || report.is_kept(run.folds.is_small());
     // The frozen encoder on the same rows as the tuned one.
     let before = report.gain.zip(ledger.auc_tuned).map(|((gain, _), tuned)| tuned - gain);
     ledger.auc_frozen = before.or(ledger.auc_frozen);
