@@ -4,8 +4,10 @@
     parts      writes which rows train and test in each cell, and the fetched tables as CSV
     peers      computes the cells of the peers that are not there yet
     summary    prints the figures of all cells as Markdown
+    keep       copies the cells of the experiments named into the tree
+    restore    copies the tree's cells to where FOLDER has none
 
-FOLDER holds parts/, tables/, cells/ and the fetched archives. benches/accuracy/run calls all four.
+FOLDER holds parts/, tables/, cells/ and the fetched archives. benches/accuracy/run calls them all.
 """
 
 import os
@@ -114,9 +116,12 @@ def compute(folder, experiment, name, cell, scores):
 
 
 def main(step, folder, *names):
-    steps = {"parts": write_parts, "peers": peers}
+    steps = {"parts": write_parts, "peers": peers,
+             "keep": lambda folder, experiment: cells.keep(folder, experiment["name"])}
     if step == "check":
         check.check()
+    elif step == "restore":
+        cells.restore(folder)
     elif step == "summary":
         print(summary.text(folder), end="")
     else:

@@ -148,6 +148,16 @@ impl Run<'_> {
         gain > errors * error
     }
 
+    /// The text's out-of-fold logits. In a small sample a fold is too few rows for weights and
+    /// calibration, so the frozen encoder stands in for rows that the tuned one has learnt from.
+    fn text_logits(&self, text: &Text) -> Vec<f64> {
+        if !self.folds.is_small() {
+            return text.logits.clone();
+        }
+        let pairs = text.logits.iter().zip(&text.frozen);
+        pairs.map(|(own, frozen)| if own.is_nan() { *frozen } else { *own }).collect()
+    }
+
     /// Text beside what there is: kept if the blend with it is better than the one without.
     pub(crate) fn add_text(&self, fitted: &mut Fitted, text: Text, ledger: &mut Ledger) {
         let labels = self.labels();
@@ -155,7 +165,7 @@ impl Run<'_> {
         let tabular = fitted.candidates.iter().any(|c| c.kind < BranchKind::Grams);
         fitted.candidates.push(Candidate {
             kind: BranchKind::Text,
-            logits: text.logits.clone(),
+            logits: self.text_logits(&text),
             on_top: tabular,
             kept: true,
             always: self.header.options.keep_text == KeepText::Always,

@@ -3,7 +3,8 @@
 //! The offset is the blend's out-of-fold logit, so the terms learn what numbers and categories
 //! leave. First with the frozen encoder, crossed over all folds. Where it says anything at all, the
 //! encoder is tuned, as one model on the first one's rows, and kept if it beats the frozen one on the
-//! rows that it left out. In a small sample what is kept is then tuned again, on all rows.
+//! rows that it left out; in a small sample whose text carries the risk, unless it falls behind. What
+//! a small sample keeps is then tuned again, on all rows.
 
 use std::time::Instant;
 
@@ -21,7 +22,7 @@ use crate::ledger::Meter;
 use crate::ridge::{self, Ridge};
 use crate::run::Run;
 use crate::terms::Terms;
-use crate::tune::{tune, tune_whole, TuneReport};
+use crate::tune::{tune, tune_whole, Evidence, TuneReport};
 use crate::tuning::{first_layer, Tuning};
 
 /// The branch as fitted.
@@ -32,6 +33,8 @@ pub struct Text {
     pub what: String,
     /// Out-of-fold logits by place; of the first model's rows alone when the encoder was tuned.
     pub logits: Vec<f64>,
+    /// Those of the frozen encoder, of all rows.
+    pub frozen: Vec<f64>,
     pub seconds: f64,
 }
 
@@ -79,10 +82,12 @@ pub fn fit(
         terms: frozen,
         tuning: Tuning::Frozen,
         what: format!("frozen encoder of {}, C = {}", names(run, &ridge.fields), ridge.c),
-        logits: ridge.out_of_fold,
+        logits: ridge.out_of_fold.clone(),
+        frozen: ridge.out_of_fold,
         seconds: begin.elapsed().as_secs_f64(),
     };
-    if options.epochs == 0 || !is_worth_tuning(run, &whole, offset, &labels) {
+    let gain = blend::gain(&whole, offset, &run.folds.fitted, &labels);
+    if options.epochs == 0 || !is_worth_tuning(run, gain) {
         return Ok(frozen(ridge));
     }
     meter.phase("tune");
@@ -96,7 +101,8 @@ pub fn fit(
     }
     let terms = Terms::new(&ridge.weights.get(0), run.compute.device);
     let report = tune(&origin.tuned(&bert, &tuning), &terms, lesson, &ridge.out_of_fold, method)?;
-    tell(run, &report, ledger);
+    let evidence = run.folds.is_small().then(|| Evidence::of(gain));
+    tell(run, &report, evidence, ledger);
     if !ledger.tuned_kept {
         return Ok(frozen(ridge));
     }
@@ -119,6 +125,7 @@ pub fn fit(
             report.reached.epochs
         ),
         logits: report.reached.out_of_fold,
+        frozen: ridge.out_of_fold,
         seconds: begin.elapsed().as_secs_f64(),
     })
 }
@@ -149,10 +156,9 @@ fn names(run: &Run<'_>, fields: &[usize]) -> String {
 
 /// Whether frozen text adds anything out of fold, which costs a small part of what tuning costs. On
 /// the loans, where it adds nothing, no tuned encoder ever did.
-fn is_worth_tuning(run: &Run<'_>, whole: &[f64], offset: &[f64], labels: &[bool]) -> bool {
+fn is_worth_tuning(run: &Run<'_>, gain: Option<(f64, f64)>) -> bool {
     let options = &run.header.options;
     let forced = options.keep_text == KeepText::Always || options.keep_tuned == KeepTuned::Always;
-    let gain = blend::gain(whole, offset, &run.folds.fitted, labels);
     let worth = forced || gain.is_none_or(|(gain, _)| gain > 0.0);
     if !worth {
         run.reporter.notice(
@@ -192,13 +198,13 @@ impl Origin<'_> {
     }
 }
 
-fn tell(run: &Run<'_>, report: &TuneReport, ledger: &mut Ledger) {
+fn tell(run: &Run<'_>, report: &TuneReport, evidence: Option<Evidence>, ledger: &mut Ledger) {
     ledger.tune_epochs = report.reached.epochs as u64;
     ledger.tune_epoch_cpu_seconds = Some(report.epoch_cpu_seconds);
     ledger.auc_tuned = report.reached.judgement.auc;
     ledger.auc_gain_se = report.gain.map(|(_, error)| error);
     let always = run.header.options.keep_tuned == KeepTuned::Always;
-    ledger.tuned_kept = always || report.is_kept(run.folds.is_small());
+    ledger.tuned_kept = always || report.is_kept(evidence);
     // The frozen encoder on the same rows as the tuned one.
     let before = report.gain.zip(ledger.auc_tuned).map(|((gain, _), tuned)| tuned - gain);
     ledger.auc_frozen = before.or(ledger.auc_frozen);

@@ -29,6 +29,37 @@ const WARM_UP: f64 = 0.1;
 /// 5e-4 forget what they learnt.
 const FULL_RATE: f64 = 5e-5;
 
+/// What the frozen encoder says about a small sample, of which one fold's rows say little about tuning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// The text adds little or nothing: frozen text first.
+    Weak,
+    /// The text carries the risk. There tuning helps more often than not (0.003 AUC in the issue of
+    /// a thousand narratives, 0.006 with all weights), which a fold of 205 rows, with a standard error
+    /// of 0.015, can hardly show; it can speak against it.
+    Strong,
+}
+
+impl Evidence {
+    /// Gain of the frozen text in standard errors from which on it carries the risk.
+    const STRONG: f64 = 4.0;
+
+    pub fn of(gain: Option<(f64, f64)>) -> Self {
+        match gain {
+            Some((gain, error)) if gain > Self::STRONG * error => Evidence::Strong,
+            _ => Evidence::Weak,
+        }
+    }
+
+    /// Standard errors that tuning's gain must be above.
+    fn errors(self) -> f64 {
+        match self {
+            Evidence::Weak => 2.0,
+            Evidence::Strong => -0.5,
+        }
+    }
+}
+
 /// What the second stage reached.
 pub struct TuneReport {
     pub reached: Reached,
@@ -42,10 +73,9 @@ pub struct TuneReport {
 }
 
 impl TuneReport {
-    /// Whether the gain is more than its own standard error; twice that in a small sample, of which
-    /// a fold says little: frozen text first.
-    pub fn is_kept(&self, small: bool) -> bool {
-        let errors = if small { 2.0 } else { 1.0 };
+    /// Whether the gain is more than its own standard error, or what a small sample asks.
+    pub fn is_kept(&self, small: Option<Evidence>) -> bool {
+        let errors = small.map_or(1.0, Evidence::errors);
         self.gain.is_some_and(|(gain, error)| gain > errors * error)
     }
 }
