@@ -16,6 +16,7 @@ pub mod branches;
 pub mod device;
 pub mod evaluate;
 pub mod events;
+pub mod evidence;
 pub mod failure;
 pub mod figures;
 pub mod finish;

@@ -16,13 +16,14 @@ use tch::{Kind, Tensor};
 use crate::base::Base;
 use crate::bert::Bert;
 use crate::blend;
+use crate::evidence::Evidence;
 use crate::fit::Lesson;
 use crate::frozen::{encode, fits, Frozen, Tuned};
 use crate::ledger::Meter;
 use crate::ridge::{self, Ridge};
 use crate::run::Run;
 use crate::terms::Terms;
-use crate::tune::{tune, tune_whole, Evidence, TuneReport};
+use crate::tune::{tune, tune_whole, TuneReport};
 use crate::tuning::{first_layer, Tuning};
 
 /// The branch as fitted.
@@ -101,7 +102,7 @@ pub fn fit(
     }
     let terms = Terms::new(&ridge.weights.get(0), run.compute.device);
     let report = tune(&origin.tuned(&bert, &tuning), &terms, lesson, &ridge.out_of_fold, method)?;
-    let evidence = run.folds.is_small().then(|| Evidence::of(gain));
+    let evidence = Evidence::of(run.folds.is_small(), gain);
     tell(run, &report, evidence, ledger);
     if !ledger.tuned_kept {
         return Ok(frozen(ridge));
@@ -198,7 +199,7 @@ impl Origin<'_> {
     }
 }
 
-fn tell(run: &Run<'_>, report: &TuneReport, evidence: Option<Evidence>, ledger: &mut Ledger) {
+fn tell(run: &Run<'_>, report: &TuneReport, evidence: Evidence, ledger: &mut Ledger) {
     ledger.tune_epochs = report.reached.epochs as u64;
     ledger.tune_epoch_cpu_seconds = Some(report.epoch_cpu_seconds);
     ledger.auc_tuned = report.reached.judgement.auc;

@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 use crate::adam::{warm_up_cosine, AdamW};
 use crate::evaluate::{judge, loss_value, term_logits, MOST_JUDGED_ROWS};
 use crate::events::Reporter;
+use crate::evidence::Evidence;
 use crate::fit::{batch_size, clip, loss, Best, Lesson, Reached, Snapshot};
 use crate::folds::{Folds, Share};
 use crate::frozen::Tuned;
@@ -29,37 +30,6 @@ const WARM_UP: f64 = 0.1;
 /// 5e-4 forget what they learnt.
 const FULL_RATE: f64 = 5e-5;
 
-/// What the frozen encoder says about a small sample, of which one fold's rows say little about tuning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Evidence {
-    /// The text adds little or nothing: frozen text first.
-    Weak,
-    /// The text carries the risk. There tuning helps more often than not (0.003 AUC in the issue of
-    /// a thousand narratives, 0.006 with all weights), which a fold of 205 rows, with a standard error
-    /// of 0.015, can hardly show; it can speak against it.
-    Strong,
-}
-
-impl Evidence {
-    /// Gain of the frozen text in standard errors from which on it carries the risk.
-    const STRONG: f64 = 4.0;
-
-    pub fn of(gain: Option<(f64, f64)>) -> Self {
-        match gain {
-            Some((gain, error)) if gain > Self::STRONG * error => Evidence::Strong,
-            _ => Evidence::Weak,
-        }
-    }
-
-    /// Standard errors that tuning's gain must be above.
-    fn errors(self) -> f64 {
-        match self {
-            Evidence::Weak => 2.0,
-            Evidence::Strong => -0.5,
-        }
-    }
-}
-
 /// What the second stage reached.
 pub struct TuneReport {
     pub reached: Reached,
@@ -73,10 +43,9 @@ pub struct TuneReport {
 }
 
 impl TuneReport {
-    /// Whether the gain is more than its own standard error, or what a small sample asks.
-    pub fn is_kept(&self, small: Option<Evidence>) -> bool {
-        let errors = small.map_or(1.0, Evidence::errors);
-        self.gain.is_some_and(|(gain, error)| gain > errors * error)
+    /// Whether the gain is what `evidence` asks.
+    pub fn is_kept(&self, evidence: Evidence) -> bool {
+        self.gain.is_some_and(|gain| evidence.is_met(gain))
     }
 }
 
