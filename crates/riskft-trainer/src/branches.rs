@@ -143,19 +143,9 @@ impl Run<'_> {
 
     /// Whether a branch's gain is more than its standard error, in a small sample than half of it: there
     /// that error is larger than most true gains, and the ridge of the weights bounds the harm.
-    fn is_reliable(&self, (gain, error): (f64, f64)) -> bool {
+    pub(crate) fn is_reliable(&self, (gain, error): (f64, f64)) -> bool {
         let errors = if self.folds.is_small() { 0.5 } else { 1.0 };
         gain > errors * error
-    }
-
-    /// The text's out-of-fold logits. In a small sample a fold is too few rows for weights and
-    /// calibration, so the frozen encoder stands in for rows that the tuned one has learnt from.
-    fn text_logits(&self, text: &Text) -> Vec<f64> {
-        if !self.folds.is_small() {
-            return text.logits.clone();
-        }
-        let pairs = text.logits.iter().zip(&text.frozen);
-        pairs.map(|(own, frozen)| if own.is_nan() { *frozen } else { *own }).collect()
     }
 
     /// Text beside what there is: kept if the blend with it is better than the one without.
@@ -165,7 +155,7 @@ impl Run<'_> {
         let tabular = fitted.candidates.iter().any(|c| c.kind < BranchKind::Grams);
         fitted.candidates.push(Candidate {
             kind: BranchKind::Text,
-            logits: self.text_logits(&text),
+            logits: text.logits.clone(),
             on_top: tabular,
             kept: true,
             always: self.header.options.keep_text == KeepText::Always,

@@ -2,9 +2,9 @@
 //!
 //! The offset is the blend's out-of-fold logit, so the terms learn what numbers and categories
 //! leave. First with the frozen encoder, crossed over all folds. Where it says anything at all, the
-//! encoder is tuned, as one model on the first one's rows, and kept if it beats the frozen one on the
-//! rows that it left out; in a small sample whose text carries the risk, unless it falls behind. What
-//! a small sample keeps is then tuned again, on all rows.
+//! encoder is tuned and kept if it beats the frozen one on the rows that it left out: as one model on
+//! the first one's rows, in a small sample as one for each fold of the first division. What a small
+//! sample keeps is then tuned again, on all rows.
 
 use std::time::Instant;
 
@@ -16,14 +16,14 @@ use tch::{Kind, Tensor};
 use crate::base::Base;
 use crate::bert::Bert;
 use crate::blend;
-use crate::evidence::Evidence;
 use crate::fit::Lesson;
 use crate::frozen::{encode, fits, Frozen, Tuned};
 use crate::ledger::Meter;
 use crate::ridge::{self, Ridge};
 use crate::run::Run;
+use crate::stage::Turn;
 use crate::terms::Terms;
-use crate::tune::{tune, tune_whole, TuneReport};
+use crate::tune::{course, judged, tune, tune_whole, TuneReport};
 use crate::tuning::{first_layer, Tuning};
 
 /// The branch as fitted.
@@ -32,10 +32,8 @@ pub struct Text {
     pub tuning: Tuning,
     /// What it is, in words.
     pub what: String,
-    /// Out-of-fold logits by place; of the first model's rows alone when the encoder was tuned.
+    /// Out-of-fold logits by place; of the first model's rows alone where one model was tuned.
     pub logits: Vec<f64>,
-    /// Those of the frozen encoder, of all rows.
-    pub frozen: Vec<f64>,
     pub seconds: f64,
 }
 
@@ -83,8 +81,7 @@ pub fn fit(
         terms: frozen,
         tuning: Tuning::Frozen,
         what: format!("frozen encoder of {}, C = {}", names(run, &ridge.fields), ridge.c),
-        logits: ridge.out_of_fold.clone(),
-        frozen: ridge.out_of_fold,
+        logits: ridge.out_of_fold,
         seconds: begin.elapsed().as_secs_f64(),
     };
     let gain = blend::gain(&whole, offset, &run.folds.fitted, &labels);
@@ -94,41 +91,87 @@ pub fn fit(
     meter.phase("tune");
     let origin = Origin { run, base, split, lower: start.frozen.lower.as_ref() };
     let lesson = Lesson { phase: "tune", ..lesson };
-    let method = run.header.method;
-    let (bert, tuning) = origin.start(start.bert)?;
+    let stage = Second { origin: &origin, ridge: &ridge, mean: &mean, lesson, begin };
+    let text = match run.folds.is_small() {
+        true => stage.crossed(start.bert, ledger)?,
+        false => stage.alone(start.bert, ledger)?,
+    };
+    Ok(text.unwrap_or_else(|| frozen(ridge)))
+}
+
+/// The encoder's tuning, from the converged terms on.
+struct Second<'a> {
+    origin: &'a Origin<'a>,
+    ridge: &'a Ridge,
+    /// Mean terms of all models.
+    mean: &'a Tensor,
+    lesson: Lesson<'a>,
+    begin: Instant,
+}
+
+impl Second<'_> {
+    /// One model, as the version holds it; None where it is not kept.
+    fn alone(&self, bert: Bert, ledger: &mut Ledger) -> Result<Option<Text>> {
+        let run = self.origin.run;
+        let method = run.header.method;
+        let (bert, tuning) = self.origin.start(bert)?;
+        count(&tuning, method, ledger);
+        let terms = Terms::new(&self.ridge.weights.get(0), run.compute.device);
+        let tuned = self.origin.tuned(&bert, &tuning);
+        let report = tune(&tuned, &terms, self.lesson, &self.ridge.out_of_fold, method)?;
+        let kept = tell(run, &report, ledger);
+        Ok(kept.then(|| self.text(terms, tuning, report)))
+    }
+
+    /// One model for each fold, which are judged together, and then one on all rows.
+    fn crossed(&self, mut bert: Bert, ledger: &mut Ledger) -> Result<Option<Text>> {
+        let run = self.origin.run;
+        let (method, device) = (run.header.method, run.compute.device);
+        let folds = run.folds.models() / run.folds.repeats.max(1);
+        let turn = |number| Turn { number, of: folds + 1 };
+        let mut courses = Vec::with_capacity(folds);
+        for fold in 0..folds {
+            let (under, tuning) = self.origin.start(bert)?;
+            if fold == 0 {
+                count(&tuning, method, ledger);
+            }
+            let terms = Terms::new(&self.ridge.weights.get(fold as i64), device);
+            let tuned = self.origin.tuned(&under, &tuning);
+            courses.push(course(&tuned, &terms, self.lesson, method, turn(fold)));
+            bert = under;
+        }
+        let report = judged(&courses, self.lesson, &self.ridge.out_of_fold)?;
+        if !tell(run, &report, ledger) {
+            return Ok(None);
+        }
+        let (bert, tuning) = self.origin.start(bert)?;
+        let terms = Terms::new(self.mean, device);
+        let whole = (report.best_epoch, turn(folds));
+        tune_whole(&self.origin.tuned(&bert, &tuning), &terms, self.lesson, method, whole);
+        Ok(Some(self.text(terms, tuning, report)))
+    }
+
+    fn text(&self, terms: Terms, tuning: Tuning, report: TuneReport) -> Text {
+        Text {
+            terms,
+            tuning,
+            what: format!(
+                "encoder tuned by {}, {} epochs",
+                self.origin.run.header.method.name(),
+                report.reached.epochs
+            ),
+            logits: report.reached.out_of_fold,
+            seconds: self.begin.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+fn count(tuning: &Tuning, method: Method, ledger: &mut Ledger) {
     ledger.parameters_trainable += tuning.size() as u64;
+    // Those of full fine-tuning are the encoder's own.
     if method != Method::Full {
         ledger.parameters += tuning.size() as u64;
     }
-    let terms = Terms::new(&ridge.weights.get(0), run.compute.device);
-    let report = tune(&origin.tuned(&bert, &tuning), &terms, lesson, &ridge.out_of_fold, method)?;
-    let evidence = Evidence::of(run.folds.is_small(), gain);
-    tell(run, &report, evidence, ledger);
-    if !ledger.tuned_kept {
-        return Ok(frozen(ridge));
-    }
-    let (terms, tuning) = match run.folds.is_small() {
-        false => (terms, tuning),
-        true => {
-            drop((terms, tuning));
-            let (bert, tuning) = origin.start(bert)?;
-            let terms = Terms::new(&mean, run.compute.device);
-            tune_whole(&origin.tuned(&bert, &tuning), &terms, lesson, method, report.best_epoch);
-            (terms, tuning)
-        }
-    };
-    Ok(Text {
-        terms,
-        tuning,
-        what: format!(
-            "encoder tuned by {}, {} epochs",
-            run.header.method.name(),
-            report.reached.epochs
-        ),
-        logits: report.reached.out_of_fold,
-        frozen: ridge.out_of_fold,
-        seconds: begin.elapsed().as_secs_f64(),
-    })
 }
 
 fn freeze(run: &Run<'_>, base: &Base, split: usize) -> Result<Start> {
@@ -199,13 +242,14 @@ impl Origin<'_> {
     }
 }
 
-fn tell(run: &Run<'_>, report: &TuneReport, evidence: Evidence, ledger: &mut Ledger) {
+/// Notes what tuning reached; whether it is kept.
+fn tell(run: &Run<'_>, report: &TuneReport, ledger: &mut Ledger) -> bool {
     ledger.tune_epochs = report.reached.epochs as u64;
     ledger.tune_epoch_cpu_seconds = Some(report.epoch_cpu_seconds);
     ledger.auc_tuned = report.reached.judgement.auc;
     ledger.auc_gain_se = report.gain.map(|(_, error)| error);
     let always = run.header.options.keep_tuned == KeepTuned::Always;
-    ledger.tuned_kept = always || report.is_kept(evidence);
+    ledger.tuned_kept = always || report.gain.is_some_and(|gain| run.is_reliable(gain));
     // The frozen encoder on the same rows as the tuned one.
     let before = report.gain.zip(ledger.auc_tuned).map(|((gain, _), tuned)| tuned - gain);
     ledger.auc_frozen = before.or(ledger.auc_frozen);
@@ -219,4 +263,5 @@ fn tell(run: &Run<'_>, report: &TuneReport, evidence: Evidence, ledger: &mut Led
         figure(ledger.auc_gain_se),
         if ledger.tuned_kept { "tuned" } else { "frozen" },
     ));
+    ledger.tuned_kept
 }

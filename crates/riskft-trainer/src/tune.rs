@@ -1,34 +1,17 @@
 //! Second stage of the text branch: the encoder, from the converged text terms on.
 
-use std::time::Instant;
-
 use riskft_core::metrics;
 use riskft_core::options::{Method, Options};
-use riskft_core::protocol::Progress;
 use riskft_core::refusal::Result;
-use tch::{Device, Kind, Tensor};
 
-use crate::adam::{warm_up_cosine, AdamW};
-use crate::evaluate::{judge, loss_value, term_logits, MOST_JUDGED_ROWS};
-use crate::events::Reporter;
-use crate::evidence::Evidence;
-use crate::fit::{batch_size, clip, loss, Best, Lesson, Reached, Snapshot};
-use crate::folds::{Folds, Share};
+use crate::evaluate::{judge, MOST_JUDGED_ROWS};
+use crate::fit::{Best, Lesson, Reached, Snapshot};
+use crate::folds::Share;
 use crate::frozen::Tuned;
-use crate::ledger::usage;
 use crate::random::Random;
-use crate::rows::{sample, Rows};
+use crate::rows::sample;
+use crate::stage::{Stage, Turn};
 use crate::terms::Terms;
-
-/// Weight decay of the encoder's trainable matrices.
-const ENCODER_DECAY: f64 = 0.01;
-/// The text terms' rate, as a share of the network's: they start from their optimum.
-const TERMS_RATE: f64 = 0.1;
-/// Share of the steps over which the rate rises.
-const WARM_UP: f64 = 0.1;
-/// Peak rate of full fine-tuning in place of the default one, which is LoRA's: all weights at
-/// 5e-4 forget what they learnt.
-const FULL_RATE: f64 = 5e-5;
 
 /// What the second stage reached.
 pub struct TuneReport {
@@ -36,27 +19,8 @@ pub struct TuneReport {
     /// CPU seconds of one epoch's training, without its validation.
     pub epoch_cpu_seconds: f64,
     pub best_epoch: usize,
-    /// Validation AUC of the tuned minus that of the frozen encoder, and its standard error.
+    /// Out-of-fold AUC of the tuned minus that of the frozen encoder, and its standard error.
     pub gain: Option<(f64, f64)>,
-    /// Encoder tokens of one epoch, after dedup within steps.
-    pub epoch_tokens: usize,
-}
-
-impl TuneReport {
-    /// Whether the gain is what `evidence` asks.
-    pub fn is_kept(&self, evidence: Evidence) -> bool {
-        self.gain.is_some_and(|gain| evidence.is_met(gain))
-    }
-}
-
-/// The peak rate of the encoder's parameters.
-pub fn peak_rate(method: Method, options: &Options) -> f64 {
-    let default = Options::default().learning_rate;
-    if method == Method::Full && options.learning_rate == default {
-        FULL_RATE
-    } else {
-        options.learning_rate
-    }
 }
 
 /// Tunes the encoder and the text terms together and leaves both at their best epoch. One model
@@ -74,7 +38,7 @@ pub fn tune(
 ) -> Result<TuneReport> {
     let options = lesson.options;
     let mut order = lesson.folds.places(0, Share::Train);
-    let mut stage = Stage::new(tuned, terms, lesson, method, order.len());
+    let mut stage = Stage::new(tuned, terms, lesson, method, (order.len(), ONE));
     let held = lesson.folds.places(0, Share::Held);
     let judged = sample(held.clone(), MOST_JUDGED_ROWS, options.seed);
     let labels = lesson.rows.labels_of(&judged);
@@ -94,22 +58,99 @@ pub fn tune(
         }
     }
     kept.restore(&stage.parameters);
-    let logits = stage.logits(&held);
-    let before: Vec<f64> = held.iter().map(|place| frozen[*place as usize]).collect();
-    let (whole, before) = (lesson.whole(&logits, &held), lesson.whole(&before, &held));
-    let gain = metrics::auc_difference(&whole, &before, &lesson.rows.labels_of(&held));
     let mut out_of_fold = vec![f64::NAN; lesson.rows.source.len()];
+    let logits = stage.logits(&held);
     held.iter().zip(logits).for_each(|(place, logit)| out_of_fold[*place as usize] = logit);
     let best_epoch = best.epoch();
     let reached = best.reached(out_of_fold)?;
-    let epochs = reached.epochs.max(1);
     Ok(TuneReport {
-        epoch_cpu_seconds: stage.cpu_seconds / epochs as f64,
-        epoch_tokens: stage.tokens / epochs,
+        epoch_cpu_seconds: stage.cpu_seconds / reached.epochs.max(1) as f64,
         best_epoch,
-        gain,
+        gain: gain(&lesson, &reached.out_of_fold, frozen, &held),
         reached,
     })
+}
+
+const ONE: Turn = Turn { number: 0, of: 1 };
+
+/// The tuning of one model of several that are judged together.
+pub struct Course {
+    held: Vec<u32>,
+    /// By epoch: logits of the rows left out.
+    epochs: Vec<Vec<f64>>,
+    cpu_seconds: f64,
+}
+
+/// Tunes the model of `turn` on its own rows, through all epochs.
+pub fn course(
+    tuned: &Tuned<'_>,
+    terms: &Terms,
+    lesson: Lesson<'_>,
+    method: Method,
+    turn: Turn,
+) -> Course {
+    let mut order = lesson.folds.places(turn.number, Share::Train);
+    let mut stage = Stage::new(tuned, terms, lesson, method, (order.len(), turn));
+    let held = lesson.folds.places(turn.number, Share::Held);
+    let labels = lesson.rows.labels_of(&held);
+    let mut random = shuffles(lesson.options);
+    let mut epochs = Vec::new();
+    for epoch in 1..=lesson.options.epochs {
+        random.shuffle(&mut order);
+        stage.epoch(&order, epoch);
+        let logits = stage.logits(&held);
+        stage.report(epoch, judge(&lesson.whole(&logits, &held), &labels).auc);
+        epochs.push(logits);
+        if stage.at_bound() {
+            break;
+        }
+    }
+    Course { held, epochs, cpu_seconds: stage.cpu_seconds }
+}
+
+/// Judges courses that leave out different rows at the epoch that is best for all of them.
+///
+/// # Errors
+/// 22000 when no epoch gives finite scores.
+pub fn judged(courses: &[Course], lesson: Lesson<'_>, frozen: &[f64]) -> Result<TuneReport> {
+    let mut held: Vec<u32> = courses.iter().flat_map(|course| course.held.clone()).collect();
+    held.sort_unstable();
+    held.dedup();
+    let labels = lesson.rows.labels_of(&held);
+    let of = |epoch: usize| {
+        let mut out_of_fold = vec![f64::NAN; lesson.rows.source.len()];
+        for course in courses {
+            let logits = course.epochs.get(epoch - 1).into_iter().flatten();
+            let pairs = course.held.iter().zip(logits);
+            pairs.for_each(|(place, logit)| out_of_fold[*place as usize] = *logit);
+        }
+        out_of_fold
+    };
+    let epochs = courses.iter().map(|course| course.epochs.len()).min().unwrap_or(0);
+    let mut best = Best::default();
+    for epoch in 1..=epochs {
+        let own = of(epoch);
+        let own: Vec<f64> = held.iter().map(|place| own[*place as usize]).collect();
+        best.offer(epoch, judge(&lesson.whole(&own, &held), &labels));
+    }
+    let best_epoch = best.epoch();
+    let reached = best.reached(of(best_epoch.max(1)))?;
+    let trained = (epochs * courses.len()).max(1) as f64;
+    Ok(TuneReport {
+        epoch_cpu_seconds: courses.iter().map(|course| course.cpu_seconds).sum::<f64>() / trained,
+        best_epoch,
+        gain: gain(&lesson, &reached.out_of_fold, frozen, &held),
+        reached,
+    })
+}
+
+/// The AUC of tuned over frozen terms on some places, on top of the offset.
+fn gain(lesson: &Lesson<'_>, tuned: &[f64], frozen: &[f64], held: &[u32]) -> Option<(f64, f64)> {
+    let of = |logits: &[f64]| {
+        let own: Vec<f64> = held.iter().map(|place| logits[*place as usize]).collect();
+        lesson.whole(&own, held)
+    };
+    metrics::auc_difference(&of(tuned), &of(frozen), &lesson.rows.labels_of(held))
 }
 
 /// Tunes on all fitted rows for as many epochs as were best where some rows judged. The rate falls
@@ -119,10 +160,10 @@ pub fn tune_whole(
     terms: &Terms,
     lesson: Lesson<'_>,
     method: Method,
-    epochs: usize,
+    (epochs, turn): (usize, Turn),
 ) {
     let mut order = lesson.folds.fitted.clone();
-    let mut stage = Stage::new(tuned, terms, lesson, method, order.len());
+    let mut stage = Stage::new(tuned, terms, lesson, method, (order.len(), turn));
     let mut random = shuffles(lesson.options);
     for epoch in 1..=epochs {
         random.shuffle(&mut order);
@@ -133,192 +174,4 @@ pub fn tune_whole(
 
 fn shuffles(options: &Options) -> Random {
     Random::new(options.seed ^ 0x5455_4E45)
-}
-
-struct Stage<'a> {
-    tuned: &'a Tuned<'a>,
-    terms: &'a Terms,
-    rows: &'a Rows,
-    folds: &'a Folds,
-    offset: Option<Tensor>,
-    options: &'a Options,
-    reporter: &'a Reporter,
-    optimizer: AdamW,
-    peaks: Vec<f64>,
-    parameters: Vec<Tensor>,
-    step_tokens: usize,
-    batch: usize,
-    steps: usize,
-    total_steps: usize,
-    losses: (f64, usize),
-    cpu_seconds: f64,
-    tokens: usize,
-    start: Instant,
-}
-
-impl<'a> Stage<'a> {
-    /// For epochs of `train` rows.
-    fn new(
-        tuned: &'a Tuned<'a>,
-        terms: &'a Terms,
-        lesson: Lesson<'a>,
-        method: Method,
-        train: usize,
-    ) -> Self {
-        let Lesson { rows, folds, options, reporter, .. } = lesson;
-        let rate = peak_rate(method, options);
-        let weights = [terms.weight.shallow_clone()];
-        let (encoder_decayed, encoder_plain) = tuned.tuning.parameters();
-        let mut optimizer = AdamW::default();
-        optimizer.add(&weights, options.head_learning_rate * TERMS_RATE, 0.0);
-        optimizer.add(&encoder_decayed, rate, ENCODER_DECAY);
-        optimizer.add(&encoder_plain, rate, 0.0);
-        let mut parameters: Vec<Tensor> = weights.into();
-        parameters.extend(encoder_decayed.into_iter().chain(encoder_plain));
-        let batch = batch_size(options, train);
-        let per_epoch = train.div_ceil(batch);
-        let mut total_steps = per_epoch * options.epochs;
-        if options.max_steps > 0 {
-            total_steps = total_steps.min(options.max_steps);
-        }
-        Stage {
-            peaks: optimizer.groups.iter().map(|g| g.rate).collect(),
-            step_tokens: step_tokens(tuned),
-            batch,
-            folds,
-            offset: lesson.offset_tensor(),
-            tuned,
-            terms,
-            rows,
-            options,
-            reporter,
-            optimizer,
-            parameters,
-            steps: 0,
-            total_steps,
-            losses: (0.0, 0),
-            cpu_seconds: 0.0,
-            tokens: 0,
-            start: Instant::now(),
-        }
-    }
-
-    fn at_bound(&self) -> bool {
-        self.steps >= self.total_steps
-    }
-
-    fn epoch(&mut self, order: &[u32], epoch: usize) {
-        let before = usage().cpu_seconds;
-        let mut sum = Tensor::zeros([], (Kind::Float, self.tuned.device));
-        let mut done = 0;
-        for batch in order.chunks(self.batch) {
-            if self.at_bound() {
-                break;
-            }
-            sum += self.step(batch);
-            done += 1;
-            let seconds = self.start.elapsed().as_secs_f64();
-            self.reporter.progress(Progress {
-                phase: "tune".into(),
-                done: self.steps as u64,
-                total: self.total_steps as u64,
-                epoch: epoch as u64,
-                seconds_left: Some(
-                    seconds / self.steps as f64 * (self.total_steps - self.steps) as f64,
-                ),
-                ..Progress::default()
-            });
-        }
-        self.losses = (loss_value(&sum), done);
-        self.cpu_seconds += usage().cpu_seconds - before;
-    }
-
-    /// One step over a batch, in parts that bound the memory; the loss for each member.
-    fn step(&mut self, batch: &[u32]) -> Tensor {
-        let mut sum = Tensor::zeros([], (Kind::Float, self.tuned.device));
-        for part in self.parts(batch) {
-            let numbers = self.rows.distinct(part);
-            self.tokens += numbers.iter().map(|n| self.tuned.texts.length(*n)).sum::<usize>();
-            let vectors = match numbers.is_empty() {
-                true => self.tuned.vectors_in_runs(&[]),
-                false => self.tuned.vectors(&numbers, true),
-            };
-            let place = |n: usize| numbers.binary_search(&n).unwrap_or(0);
-            let mut logits = self.terms.forward(&self.rows.text_batch(part, &vectors, place), true);
-            if let Some(offset) = &self.offset {
-                logits += offset.index_select(0, &self.rows.index(part));
-            }
-            let share = part.len() as f64 / batch.len() as f64;
-            let weights: Vec<f32> =
-                part.iter().map(|place| self.folds.weights[*place as usize]).collect();
-            let weights = Tensor::from_slice(&weights).to_device(self.tuned.device);
-            let weights = weights.unsqueeze(0);
-            let logits = logits.unsqueeze(0);
-            let loss = loss(&logits, &self.rows.targets(part), &weights) * share;
-            loss.backward();
-            sum += loss.detach();
-        }
-        let factor = warm_up_cosine(
-            self.steps,
-            (self.total_steps as f64 * WARM_UP).ceil() as usize,
-            self.total_steps,
-        );
-        for (group, peak) in self.optimizer.groups.iter_mut().zip(&self.peaks) {
-            group.rate = peak * factor;
-        }
-        self.optimizer.step(clip(1));
-        self.steps += 1;
-        sum
-    }
-
-    /// Cuts a batch so that each part has at most `step_tokens` tokens (at least one row).
-    fn parts<'b>(&self, batch: &'b [u32]) -> Vec<&'b [u32]> {
-        let mut parts = Vec::new();
-        let (mut start, mut sum) = (0, 0);
-        for (i, row) in batch.iter().enumerate() {
-            let tokens: usize = self
-                .rows
-                .numbers_of(std::slice::from_ref(row))
-                .filter_map(|n| usize::try_from(n).ok())
-                .map(|n| self.tuned.texts.length(n))
-                .sum();
-            if i > start && sum + tokens > self.step_tokens {
-                parts.push(&batch[start..i]);
-                (start, sum) = (i, 0);
-            }
-            sum += tokens;
-        }
-        parts.push(&batch[start..]);
-        parts
-    }
-
-    fn logits(&self, places: &[u32]) -> Vec<f64> {
-        let numbers = self.rows.distinct(places);
-        let vectors = self.tuned.vectors_in_runs(&numbers);
-        let place = |n: usize| numbers.binary_search(&n).unwrap_or(0);
-        term_logits(self.terms, self.rows, places, &vectors, place)
-    }
-
-    fn report(&self, epoch: usize, auc: Option<f64>) {
-        let seconds = self.start.elapsed().as_secs_f64();
-        let left = self.options.epochs - epoch;
-        self.reporter.progress(Progress {
-            phase: "tune".into(),
-            done: self.steps as u64,
-            total: self.total_steps as u64,
-            epoch: epoch as u64,
-            loss: Some(self.losses.0 / self.losses.1.max(1) as f64),
-            validation_auc: auc,
-            seconds_left: Some(seconds / epoch as f64 * left as f64),
-        });
-    }
-}
-
-/// Tokens whose activations, kept for the backward pass, take about 0.75 GiB on the CPU (32 values
-/// of the encoder's width a token and layer) and 16 GiB on a GPU.
-fn step_tokens(tuned: &Tuned<'_>) -> usize {
-    let bytes: usize = if tuned.device == Device::Cpu { 3 << 28 } else { 16 << 30 };
-    let shape = &tuned.bert.shape;
-    let layers = (shape.layers - tuned.split).max(1);
-    (bytes / (32 * shape.width * tuned.bert.kind.elt_size_in_bytes() * layers)).max(1024)
 }
