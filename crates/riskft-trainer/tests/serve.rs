@@ -71,7 +71,7 @@ fn numbers_and_categories_train_without_a_base() {
 fn each_method_tunes_the_encoder() {
     let base = tiny_base("methods");
     let text = |more: Value| {
-        let mut options = quick(json!({"keep_text": "always", "grams": "never"}));
+        let mut options = quick(json!({"keep_text": "always", "grams": "never", "folds": 3}));
         options
             .as_object_mut()
             .expect("an object")
@@ -112,7 +112,7 @@ fn each_method_tunes_the_encoder() {
 fn tuning_learns_an_effect_that_flips() {
     let base = tiny_base("flip");
     let options = quick(
-        json!({"epochs": 25, "patience": 25, "gate": {"flips": 0.02}, "learning_rate": 5e-3, "layers": 0,
+        json!({"epochs": 25, "patience": 25, "folds": 3, "gate": {"flips": 0.02}, "learning_rate": 5e-3, "layers": 0,
         "keep_text": "always", "head_epochs": 10, "grams": "never", "trees": {"rounds": 0}}),
     );
     let answer = train(&flipped_job(ROWS, Method::Lora, &base, &options));
