@@ -52,7 +52,7 @@ COMMENT ON FUNCTION riskft_rollback(text) IS
 CREATE FUNCTION riskft_grant(model text, role text, privilege text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_grant_wrapper';
 COMMENT ON FUNCTION riskft_grant(text, text, text) IS
-    'Let a role, or public, score, train or deploy a model of yours';
+    'Let a role, or public, score, train or deploy a model of yours, or score (project) by a reducer';
 
 CREATE FUNCTION riskft_revoke(model text, role text, privilege text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_revoke_wrapper';
@@ -62,12 +62,12 @@ COMMENT ON FUNCTION riskft_revoke(text, text, text) IS
 CREATE FUNCTION riskft_set_owner(model text, role text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_set_owner_wrapper';
 COMMENT ON FUNCTION riskft_set_owner(text, text) IS
-    'Give a model to another role; the caller must be a member of both';
+    'Give a model or reducer to another role; the caller must be a member of both';
 
 CREATE FUNCTION riskft_drop(model text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_drop_wrapper';
 COMMENT ON FUNCTION riskft_drop(text) IS
-    'Drop a model with all its versions; its runs stay in the ledger';
+    'Drop a model with all its versions, or a reducer; its runs stay in the ledger';
 
 CREATE FUNCTION riskft_export_model(model text) RETURNS bytea
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_export_model_wrapper';

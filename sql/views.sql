@@ -20,7 +20,7 @@ SELECT m.model_id, m.name, m.created_at FROM riskft.model m
 WHERE m.owner IN (SELECT o.role FROM riskft.own_role o)
    OR (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = CURRENT_USER);
 COMMENT ON VIEW riskft.own_model IS
-    'Models whose owner''s privileges the current role has; all for a superuser';
+    'Models and reducers whose owner''s privileges the current role has; all for a superuser';
 
 CREATE VIEW riskft.visible_model AS
 SELECT m.model_id FROM riskft.own_model m
@@ -28,7 +28,7 @@ UNION
 SELECT p.model_id FROM riskft.privilege p
 WHERE p.role = 'public' OR p.role IN (SELECT o.role FROM riskft.own_role o);
 COMMENT ON VIEW riskft.visible_model IS
-    'Models that the current role owns or holds any privilege on';
+    'Models and reducers that the current role owns or holds any privilege on';
 
 CREATE VIEW riskft.visible_run AS
 SELECT r.run_id FROM riskft.run r
@@ -41,14 +41,14 @@ UNION
 SELECT r.run_id FROM riskft.run r
 JOIN riskft.own_model m ON m.name = r.model_name AND r.queued_at >= m.created_at;
 COMMENT ON VIEW riskft.visible_run IS
-    'Runs of the current role''s own, and of the models that it owns';
+    'Runs of the current role''s own, and of the models and reducers that it owns';
 
 CREATE VIEW riskft.models WITH (security_barrier) AS
 SELECT m.name AS model, m.owner, m.deployed_version,
        (SELECT count(*) FROM riskft.version v WHERE v.model_id = m.model_id) AS versions,
        m.created_at
 FROM riskft.model m
-WHERE m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
+WHERE m.kind = 'model' AND m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
 COMMENT ON VIEW riskft.models IS 'Your models, and the version of each that scores';
 
 CREATE VIEW riskft.versions WITH (security_barrier) AS
@@ -92,10 +92,10 @@ FROM riskft.run r
 WHERE r.state = 'queued'
   AND (riskft.is_own(r.owner) OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'));
 COMMENT ON VIEW riskft.progress IS
-    'Trainings queued or under way, of your roles; of all roles for members of pg_read_all_stats';
+    'Trainings queued or under way and reductions, of your roles; of all roles for members of pg_read_all_stats';
 
 CREATE VIEW riskft.runs WITH (security_barrier) AS
-SELECT r.run_id AS run, r.model_name AS model, r.owner, s.state, r.relation, r.target, r.method,
+SELECT r.run_id AS run, r.kind, r.model_name AS model, r.owner, s.state, r.relation, r.target, r.method,
        r.base, r.options, r.queued_at, r.started_at, r.ended_at,
        CASE WHEN r.state = 'running' AND s.state = 'failed' THEN '57P01' ELSE r.sqlstate END AS sqlstate,
        CASE WHEN r.state = 'running' AND s.state = 'failed'
@@ -120,7 +120,10 @@ FROM riskft.run r,
      LATERAL (SELECT CASE r.state WHEN 'running' THEN riskft.running_state(r.run_id)
                      ELSE r.state END AS state) s
 WHERE r.run_id IN (SELECT x.run_id FROM riskft.visible_run x);
-COMMENT ON VIEW riskft.runs IS 'Your trainings: state, rows of each part, and what tuning the encoder brought';
+COMMENT ON VIEW riskft.runs IS
+    'Your trainings and reductions: state, rows of each part, and what tuning the encoder brought';
+COMMENT ON COLUMN riskft.runs.kind IS 'train or reduce; a reduction has neither target nor method';
+COMMENT ON COLUMN riskft.runs.model IS 'Name of the model or reducer';
 COMMENT ON COLUMN riskft.runs.rows_train IS
     'Rows outside the test part; each trains the models of all folds but its own';
 COMMENT ON COLUMN riskft.runs.rows_validation IS
@@ -132,7 +135,8 @@ SELECT r.run_id AS run, r.model_name AS model, p.ordinal::integer AS ordinal,
 FROM riskft.run r,
      jsonb_array_elements(r.ledger -> 'phases') WITH ORDINALITY AS p(phase, ordinal)
 WHERE r.run_id IN (SELECT x.run_id FROM riskft.visible_run x);
-COMMENT ON VIEW riskft.phases IS 'Where the time of each of your trainings went, in wall seconds';
+COMMENT ON VIEW riskft.phases IS
+    'Where the time of each of your trainings and reductions went, in wall seconds';
 
 CREATE VIEW riskft.features WITH (security_barrier) AS
 SELECT m.name AS model, f.version, f.ordinal, f.column_name, f.role, f.why, f.missing_share,
@@ -249,7 +253,7 @@ SELECT r.run_id AS run, r.model_name AS model, v.version, r.method,
 FROM riskft.run r LEFT JOIN riskft.version v USING (run_id)
 WHERE r.state = 'done' AND r.run_id IN (SELECT x.run_id FROM riskft.visible_run x);
 COMMENT ON VIEW riskft.costs IS
-    'What each of your trainings used, and its cost at riskft.device_hour_price of the day';
+    'What each of your trainings and reductions used, and its cost at riskft.device_hour_price of the day';
 
 CREATE VIEW riskft.deployments WITH (security_barrier) AS
 SELECT m.name AS model, d.version, d.action, d.role, d.deployed_at
@@ -264,7 +268,8 @@ FROM riskft.privilege p JOIN riskft.model m USING (model_id)
 WHERE m.model_id IN (SELECT o.model_id FROM riskft.own_model o)
    OR p.role = 'public' OR p.role IN (SELECT o.role FROM riskft.own_role o);
 COMMENT ON VIEW riskft.privileges IS
-    'What was granted on the models that you own, and what was granted to you';
+    'What was granted on the models and reducers that you own, and what was granted to you';
+COMMENT ON COLUMN riskft.privileges.model IS 'Name of the model or reducer';
 
 GRANT USAGE ON SCHEMA riskft TO PUBLIC;
 GRANT SELECT ON riskft.models, riskft.versions, riskft.runs, riskft.progress, riskft.phases, riskft.features,

@@ -1,4 +1,4 @@
-//! Typed access to the riskft.* tables: models, versions, rights.
+//! Typed access to the riskft.* tables: versions and their files, rights.
 
 use std::ffi::CString;
 
@@ -6,6 +6,7 @@ use pgrx::pg_sys::{self, Oid};
 use riskft_core::options::Deploy;
 use riskft_core::refusal::{code, Refusal, Result};
 
+use crate::object::{self, Kind, Object};
 use crate::spi::{self, Param};
 
 /// A version as scoring needs it.
@@ -45,8 +46,8 @@ impl<'a> ModelName<'a> {
     }
 }
 
-/// Refuses a name that a model cannot have.
-pub fn check_model_name(name: &str) -> Result<()> {
+/// Refuses a name that nothing of this kind can have.
+pub fn check_name(kind: Kind, name: &str) -> Result<()> {
     let bad = name.trim().is_empty()
         || name.len() > 63
         || name.contains('@')
@@ -54,13 +55,13 @@ pub fn check_model_name(name: &str) -> Result<()> {
     if !bad {
         return Ok(());
     }
-    Err(Refusal::new(code::INVALID_PARAMETER, "invalid model name")
+    Err(Refusal::new(code::INVALID_PARAMETER, format!("invalid {} name", kind.name()))
         .detail(format!("The name is \"{name}\"."))
         .hint("Use 1 to 63 bytes, not blank, without @ and control characters."))
 }
 
 struct ModelRow {
-    owner: String,
+    object: Object,
     files: Option<VersionFiles>,
 }
 
@@ -69,7 +70,7 @@ pub fn scorable(text: &str) -> Result<VersionFiles> {
     let wanted = ModelName::parse(text)?;
     let row = spi::as_owner(|| read_model(&wanted))?;
     let row = row.ok_or_else(|| unknown_model(wanted.name))?;
-    require(wanted.name, &row.owner, Privilege::Score)?;
+    require(&row.object.of_kind(Kind::Model)?, Privilege::Score)?;
     match (row.files, wanted.version) {
         (Some(files), _) => Ok(files),
         (None, Some(version)) => Err(Refusal::new(
@@ -94,7 +95,7 @@ pub fn deployed(name: &str) -> Result<Option<VersionFiles>> {
 
 fn read_model(wanted: &ModelName<'_>) -> Result<Option<ModelRow>> {
     let rows = spi::query(
-        "SELECT m.owner::text, m.deployed_version, v.version, v.version_digest, b.length,
+        "SELECT m.owner::text, m.kind, v.version, v.version_digest, b.length,
                 v.encoder_digest, e.length, v.training_digest, t.length
          FROM riskft.model m
          LEFT JOIN riskft.version v
@@ -119,7 +120,12 @@ fn read_model(wanted: &ModelName<'_>) -> Result<Option<ModelRow>> {
                     encoder_file: file(6, 7),
                     training_file: file(8, 9),
                 });
-            ModelRow { owner: row.get(1).unwrap_or_default(), files }
+            let object = Object {
+                kind: Kind::of(&row.get::<String>(2).unwrap_or_default()),
+                name: wanted.name.to_owned(),
+                owner: row.get(1).unwrap_or_default(),
+            };
+            ModelRow { object, files }
         },
     )?;
     Ok(rows.into_iter().next())
@@ -131,48 +137,10 @@ pub fn unknown_model(name: &str) -> Refusal {
         .hint("The view riskft.models lists your models; CALL riskft_train trains one.")
 }
 
-/// Owner of a model, or None where there is no such model.
-pub fn model_owner(name: &str) -> Result<Option<String>> {
-    spi::as_owner(|| {
-        let rows = spi::query(
-            "SELECT owner::text FROM riskft.model WHERE name = $1",
-            &[Param::Text(name)],
-            true,
-            |row| row.get::<String>(1).unwrap_or_default(),
-        )?;
-        Ok(rows.into_iter().next())
-    })
-}
-
-/// What others may not do with a model meanwhile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
-    /// The model stays: it is not dropped.
-    Existing,
-    /// The model stays as it is: nobody else deploys or drops it.
-    Unchanged,
-}
-
-/// Number of a model that exists, locked to the transaction's end. Who waited for a drop to commit
-/// is told that there is no such model. To be called as the catalogue's owner.
-pub fn hold(model: &str, how: Hold) -> Result<i64> {
-    let lock = match how {
-        Hold::Existing => "FOR KEY SHARE",
-        Hold::Unchanged => "FOR NO KEY UPDATE",
-    };
-    let rows = spi::query(
-        &format!("SELECT model_id FROM riskft.model WHERE name = $1 {lock}"),
-        &[Param::Text(model)],
-        false,
-        |row| row.get::<i64>(1).unwrap_or_default(),
-    )?;
-    rows.into_iter().next().ok_or_else(|| unknown_model(model))
-}
-
-/// What a model's owner may grant to other roles.
+/// What the owner of a model or reducer may grant to other roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Privilege {
-    /// Score and evaluate every version.
+    /// Score and evaluate every version; project by a reducer, which has no other privilege.
     Score,
     /// Store new versions.
     Train,
@@ -196,35 +164,37 @@ impl Privilege {
 /// The grantee that stands for every role; PostgreSQL lets no role have this name.
 pub const PUBLIC: &str = "public";
 
-/// Refuses a role that is neither a member of the model's owner nor granted the privilege.
+/// Refuses a role that is neither a member of the owner nor granted the privilege.
 ///
 /// The role is the current one: the owner of a SECURITY DEFINER function within it.
-pub fn require(model: &str, owner: &str, privilege: Privilege) -> Result<()> {
-    if holds(model, owner, privilege)? {
+pub fn require(object: &Object, privilege: Privilege) -> Result<()> {
+    if holds(object, privilege)? {
         return Ok(());
     }
-    let (role, name) = (current_role(), privilege.name());
-    Err(permission_denied(model)
+    let (role, privilege) = (current_role(), privilege.name());
+    let Object { kind, name, owner } = object;
+    Err(permission_denied(object)
         .detail(format!(
-            "Role \"{role}\" has no privilege {name} on model \"{model}\", which belongs to role \"{owner}\"."
+            "Role \"{role}\" has no privilege {privilege} on {} \"{name}\", which belongs to role \"{owner}\".",
+            kind.name()
         ))
         .hint(format!(
-            "Ask a member of role \"{owner}\" for SELECT riskft_grant({}, {}, '{name}').",
-            literal(model),
+            "Ask a member of role \"{owner}\" for SELECT riskft_grant({}, {}, '{privilege}').",
+            literal(name),
             literal(&role)
         )))
 }
 
-/// Whether the current role has the privilege: as a member of the owner, or of a grantee.
-pub fn holds(model: &str, owner: &str, privilege: Privilege) -> Result<bool> {
-    if has_rights_of(owner) {
+/// Whether the current role has the privilege on it: as a member of the owner, or of a grantee.
+pub fn holds(object: &Object, privilege: Privilege) -> Result<bool> {
+    if has_rights_of(&object.owner) {
         return Ok(true);
     }
     let grantees = spi::as_owner(|| {
         spi::query(
             "SELECT p.role::text FROM riskft.privilege p JOIN riskft.model m USING (model_id)
              WHERE m.name = $1 AND p.privilege = $2",
-            &[Param::Text(model), Param::Text(privilege.name())],
+            &[Param::Text(&object.name), Param::Text(privilege.name())],
             true,
             |row| row.get::<String>(1).unwrap_or_default(),
         )
@@ -241,26 +211,30 @@ fn is_member(role: &str) -> bool {
 /// Refuses a role that may not add a version to the model, or not deploy it where that is asked
 /// for. A model that does not exist yet is anybody's to train.
 pub fn require_training(model: &str, deploy: Deploy) -> Result<()> {
-    let Some(owner) = model_owner(model)? else { return Ok(()) };
-    require(model, &owner, Privilege::Train)?;
+    let Some(model) = object::model(model)? else { return Ok(()) };
+    require(&model, Privilege::Train)?;
     match deploy {
-        Deploy::Always => require(model, &owner, Privilege::Deploy),
+        Deploy::Always => require(&model, Privilege::Deploy),
         Deploy::Auto | Deploy::Never => Ok(()),
     }
 }
 
-/// Refuses a role that has not the privileges of the model's owner.
-pub fn require_owner(model: &str, owner: &str) -> Result<()> {
+/// Refuses a role that has not the privileges of the owner.
+pub fn require_owner(object: &Object) -> Result<()> {
+    let Object { kind, name, owner } = object;
     if has_rights_of(owner) {
         return Ok(());
     }
-    Err(permission_denied(model)
-        .detail(format!("Model \"{model}\" belongs to role \"{owner}\"."))
+    Err(permission_denied(object)
+        .detail(format!("The {} \"{name}\" belongs to role \"{owner}\".", kind.name()))
         .hint(format!("Ask a member of role \"{owner}\"; this cannot be granted.")))
 }
 
-fn permission_denied(model: &str) -> Refusal {
-    Refusal::new(code::INSUFFICIENT_PRIVILEGE, format!("permission denied for model {model}"))
+fn permission_denied(object: &Object) -> Refusal {
+    Refusal::new(
+        code::INSUFFICIENT_PRIVILEGE,
+        format!("permission denied for {} {}", object.kind.name(), object.name),
+    )
 }
 
 /// A string constant, as SQL writes it.

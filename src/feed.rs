@@ -1,10 +1,12 @@
-//! Job header, deployed version and rows -> the trainer's standard input.
+//! Job header, a training's deployed version, and rows -> the trainer's standard input.
 
+use riskft_core::cell::{Cell, SourceColumn};
 use riskft_core::protocol::{
-    write_frame, BatchBuilder, JobHeader, FRAME_BATCH, FRAME_END, FRAME_HEADER,
-    FRAME_INCUMBENT_ENCODER, FRAME_INCUMBENT_VERSION,
+    write_frame, BatchBuilder, JobHeader, ReductionHeader, FRAME_BATCH, FRAME_END, FRAME_HEADER,
+    FRAME_INCUMBENT_ENCODER, FRAME_INCUMBENT_VERSION, FRAME_REDUCTION,
 };
 use riskft_core::refusal::{code, Refusal, Result};
+use serde::Serialize;
 
 use crate::catalog;
 use crate::listener::Listener;
@@ -15,54 +17,90 @@ use crate::trainer_process::TrainerProcess;
 /// Payload of one batch frame, bytes, beyond which it is sent.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Sends header, rows and end. The rows pass through in batches; no copy of the table is kept.
-/// Returns the deployed version that was sent along. `holds` tells whether the run's locks are held:
-/// the relation's functions could release them.
-pub fn feed(
+/// Sends a training: header, deployed version, rows and end. Returns the number of the deployed
+/// version that was sent along. `holds` tells whether the run's locks are held: the relation's
+/// functions could release them.
+pub fn training(
     header: &JobHeader,
-    mut scan: Scan,
+    scan: Scan,
     process: &mut TrainerProcess,
     listener: &mut Listener,
-    holds: impl Fn() -> bool,
+    holds: &dyn Fn() -> bool,
 ) -> Result<Option<i32>> {
+    send_header(FRAME_HEADER, header, process)?;
+    let incumbent = send_incumbent(&header.model, process, listener)?;
+    send_rows(scan, (&header.columns, None), process, listener, holds)?;
+    Ok(incumbent)
+}
+
+/// Sends a reduction: header, the cells of some of the scan's columns, and end.
+pub fn reduction(
+    header: &ReductionHeader,
+    columns: &[usize],
+    scan: Scan,
+    process: &mut TrainerProcess,
+    listener: &mut Listener,
+    holds: &dyn Fn() -> bool,
+) -> Result<()> {
+    send_header(FRAME_REDUCTION, header, process)?;
+    send_rows(scan, (&header.columns, Some(columns)), process, listener, holds)
+}
+
+fn send_header(kind: u8, header: &impl Serialize, process: &mut TrainerProcess) -> Result<()> {
     let json = serde_json::to_vec(header).map_err(|e| {
         Refusal::new(code::PROTOCOL_VIOLATION, format!("cannot write the job: {e}"))
     })?;
-    process.send(&frame(FRAME_HEADER, &json)?)?;
-    let incumbent = send_incumbent(&header.model, process, listener)?;
-    let mut batch = BatchBuilder::new(&header.columns);
+    process.send(&frame(kind, &json)?)
+}
+
+/// Sends the scan's columns, or those at some places, row by row in batches, and the end; no copy of
+/// the table is kept.
+fn send_rows(
+    mut scan: Scan,
+    (columns, places): (&[SourceColumn], Option<&[usize]>),
+    process: &mut TrainerProcess,
+    listener: &mut Listener,
+    holds: &dyn Fn() -> bool,
+) -> Result<()> {
+    let mut batch = BatchBuilder::new(columns);
     let mut more = true;
     while more {
         more = scan.next(|row| {
-            batch.push(row)?;
+            match places {
+                None => batch.push(row)?,
+                Some(places) => {
+                    let cells: Vec<Cell<'_>> = places.iter().map(|place| row[*place]).collect();
+                    batch.push(&cells)?;
+                }
+            }
             if batch.size() >= BATCH_BYTES {
                 process.send(&frame(FRAME_BATCH, &batch.payload())?)?;
                 batch.clear();
             }
             Ok(())
         })?;
-        require_locks(&holds)?;
+        require_locks(holds)?;
         while let Some(event) = process.try_event() {
             listener.hear(event)?;
         }
     }
     scan.close();
-    require_locks(&holds)?;
+    require_locks(holds)?;
     if batch.rows() > 0 {
         process.send(&frame(FRAME_BATCH, &batch.payload())?)?;
     }
     process.send(&frame(FRAME_END, &[])?)?;
     process.close_input();
-    Ok(incumbent)
+    Ok(())
 }
 
-fn require_locks(holds: &impl Fn() -> bool) -> Result<()> {
+fn require_locks(holds: &dyn Fn() -> bool) -> Result<()> {
     if holds() {
         return Ok(());
     }
     Err(Refusal::new(code::NOT_IN_STATE, "the locks of the run were released")
         .detail("The relation calls pg_advisory_unlock_all().")
-        .hint("Train on a relation that does not."))
+        .hint("Give a relation that does not."))
 }
 
 /// The deployed version travels along, to be scored on the new one's test rows; its number. One

@@ -8,11 +8,13 @@
 //! | `settings` | every riskft.* setting |
 //! | `error` | refusals -> SQLSTATE, DETAIL, HINT |
 //! | `spi` | queries on the catalogue, as its owner |
-//! | `catalog` | models, versions, rights |
+//! | `catalog` | versions and their files, rights |
+//! | `object` | what has a name: models and reducers |
 //! | `datum`, `json` | a PostgreSQL value, a jsonb object's value -> a cell |
 //! | `relation` | table, view or SELECT -> typed columns and batches, as the caller |
 //! | `argument`, `request` | arguments that must not be NULL; those of riskft_train |
 //! | `train`, `training` | riskft_train; the steps of one training |
+//! | `work` | what trainings and reductions share: the trainer's place, process and answer |
 //! | `feed`, `trainer_process` | rows -> the trainer; start, watch, kill it |
 //! | `listener`, `progress` | what the trainer says -> NOTICEs, and riskft.progress for others |
 //! | `run`, `lock` | a run's row and state; which runs are alive, how many trainers there are |
@@ -22,7 +24,9 @@
 //! | `publish` | verify, store, switch: one transaction |
 //! | `figures` | what a version reached and saw: its rows, written and read |
 //! | `model_cache` | stored model files -> memory maps, shared by all backends |
+//! | `call_site` | functions of a name and a row: what they resolved, cells by column name |
 //! | `score` | risk_score, risk_score_json |
+//! | `reduce`, `project` | riskft_reduce; riskft_project, riskft.loadings |
 //! | `evaluate` | riskft_evaluate |
 //! | `lifecycle` | riskft_deploy, riskft_rollback, riskft_drop |
 //! | `transfer` | riskft_export_model, riskft_import_model |
@@ -30,6 +34,7 @@
 
 mod argument;
 mod base;
+mod call_site;
 mod catalog;
 mod datum;
 mod error;
@@ -42,10 +47,13 @@ mod lifecycle;
 mod listener;
 mod lock;
 mod model_cache;
+mod object;
 mod pause;
 mod progress;
+mod project;
 mod publish;
 mod queue;
+mod reduce;
 mod relation;
 mod reprieve;
 mod request;
@@ -59,6 +67,7 @@ mod train;
 mod trainer_process;
 mod training;
 mod transfer;
+mod work;
 mod worker;
 
 pgrx::pg_module_magic!();
@@ -66,6 +75,7 @@ pgrx::pg_module_magic!();
 pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
 pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["catalog"]);
 pgrx::extension_sql_file!("../sql/bases.sql", name = "bases", requires = ["views"]);
+pgrx::extension_sql_file!("../sql/reduce.sql", name = "reduce", requires = ["views"]);
 pgrx::extension_sql_file!(
     "../sql/functions.sql",
     name = "functions",

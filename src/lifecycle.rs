@@ -4,16 +4,19 @@ use pgrx::{pg_extern, pg_sys};
 use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::argument;
-use crate::catalog::{self, Hold, Privilege};
+use crate::catalog::{self, Privilege};
 use crate::error::or_raise;
+use crate::object::{self, Hold, Kind};
 use crate::publish;
 use crate::spi::{self, Param};
 
-/// Tables whose rows belong to a model. The model goes first: that waits for whoever holds it to
-/// add a row to the others.
-const OF_A_MODEL: [&str; 9] = [
+/// Tables whose rows belong to a model or a reducer. It goes first itself: that waits for whoever
+/// holds it to add a row to the others.
+const OF_A_MODEL: [&str; 11] = [
     "model",
     "version",
+    "reducer",
+    "component",
     "metric",
     "feature",
     "branch",
@@ -22,11 +25,6 @@ const OF_A_MODEL: [&str; 9] = [
     "deployment",
     "privilege",
 ];
-
-/// Owner of a model, which exists.
-pub fn owner_of(model: &str) -> Result<String> {
-    catalog::model_owner(model)?.ok_or_else(|| catalog::unknown_model(model))
-}
 
 #[pg_extern(sql = false)]
 fn riskft_deploy(model: Option<&str>, version: Option<i32>) {
@@ -37,11 +35,15 @@ fn riskft_deploy(model: Option<&str>, version: Option<i32>) {
 
 /// The argument, or its refusal where it is NULL.
 pub fn given<T>(name: &str, value: Option<T>) -> Result<T> {
-    argument::given(name, value, "The view riskft.versions lists your models and their versions.")
+    argument::given(
+        name,
+        value,
+        "The views riskft.versions and riskft.reducers list your models, their versions, and your reducers.",
+    )
 }
 
 fn deploy(model: &str, version: i32) -> Result<()> {
-    catalog::require(model, &owner_of(model)?, Privilege::Deploy)?;
+    catalog::require(&object::existing(model, Kind::Model)?, Privilege::Deploy)?;
     let found = spi::as_owner(|| {
         spi::query(
             "SELECT 1 FROM riskft.version v JOIN riskft.model m USING (model_id)
@@ -70,7 +72,7 @@ fn riskft_rollback(model: Option<&str>) -> i32 {
 }
 
 fn rollback(model: &str) -> Result<i32> {
-    catalog::require(model, &owner_of(model)?, Privilege::Deploy)?;
+    catalog::require(&object::existing(model, Kind::Model)?, Privilege::Deploy)?;
     publish::switch_back(model)?.ok_or_else(|| {
         Refusal::new(
             code::NOT_IN_STATE,
@@ -87,16 +89,17 @@ fn rollback(model: &str) -> Result<i32> {
 fn riskft_drop(model: Option<&str>) {
     // SAFETY: raises 25006 in a read-only transaction.
     unsafe { pg_sys::PreventCommandIfReadOnly(c"riskft_drop()".as_ptr()) };
-    or_raise(given("model", model).and_then(drop_model));
+    or_raise(given("model", model).and_then(drop_object));
 }
 
-/// Removes the model, its versions, and the files that no other version uses. It locks the files
-/// before the model, as publishing does.
-fn drop_model(model: &str) -> Result<()> {
-    catalog::require_owner(model, &owner_of(model)?)?;
+/// Removes the model with its versions, or the reducer, and the files that nothing else uses. It
+/// locks the files before the model, as publishing does.
+fn drop_object(name: &str) -> Result<()> {
+    let object = object::either(name)?;
+    catalog::require_owner(&object)?;
     spi::as_owner(|| {
         spi::execute("LOCK TABLE riskft.blob IN SHARE ROW EXCLUSIVE MODE", &[])?;
-        let id = catalog::hold(model, Hold::Unchanged)?;
+        let id = object::hold(name, object.kind, Hold::Unchanged)?;
         for table in OF_A_MODEL {
             let sql = format!("DELETE FROM riskft.{table} WHERE model_id = $1");
             spi::execute(&sql, &[Param::Int8(id)])?;
@@ -111,14 +114,15 @@ fn drop_model(model: &str) -> Result<()> {
     })
 }
 
-/// Digests of the files that no version uses. Asked of what is committed by now, whatever the
-/// transaction's snapshot shows: another model may have come to share a file since.
+/// Digests of the files that no version and no reducer uses. Asked of what is committed by now, whatever the
+/// transaction's snapshot shows: something else may have come to share a file since.
 fn unused_files() -> Result<Vec<String>> {
     spi::latest(|| {
         spi::query(
             "SELECT b.digest FROM riskft.blob b WHERE NOT EXISTS (
                  SELECT FROM riskft.version v
-                 WHERE b.digest IN (v.version_digest, v.encoder_digest, v.training_digest))",
+                 WHERE b.digest IN (v.version_digest, v.encoder_digest, v.training_digest))
+             AND NOT EXISTS (SELECT FROM riskft.reducer r WHERE r.digest = b.digest)",
             &[],
             true,
             |row| row.get::<String>(1).unwrap_or_default(),

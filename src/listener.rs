@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use riskft_core::protocol::{Event, Progress, TrainingResult};
+use riskft_core::protocol::{Event, Progress, ReductionResult, TrainingResult};
 use riskft_core::refusal::Result;
 
 use crate::error::{self, warn};
@@ -13,6 +13,12 @@ const FIGURES_EVERY: Duration = Duration::from_secs(1);
 const NOTICE_EVERY: Duration = Duration::from_secs(5);
 /// Most notices that a run keeps.
 const KEPT: usize = 200;
+
+/// What the trainer says last.
+pub enum Answer {
+    Version(Box<TrainingResult>),
+    Reducer(Box<ReductionResult>),
+}
 
 pub struct Listener {
     pub status: StatusFile,
@@ -26,14 +32,15 @@ impl Listener {
         Listener { status, notices: Vec::new(), last: None }
     }
 
-    /// Takes one event; the result when it is the last one.
-    pub fn hear(&mut self, event: Event) -> Result<Option<TrainingResult>> {
+    /// Takes one event; the answer when it is the last one.
+    pub fn hear(&mut self, event: Event) -> Result<Option<Answer>> {
         match event {
             Event::Progress(progress) => self.progress(&progress),
             Event::Notice(text) => self.notice(text),
             Event::Warning(message, detail) => self.warning(&message, &detail),
             Event::Refused(refusal) => return Err(refusal),
-            Event::Result(result) => return Ok(Some(*result)),
+            Event::Result(result) => return Ok(Some(Answer::Version(result))),
+            Event::Reduction(result) => return Ok(Some(Answer::Reducer(result))),
         }
         Ok(None)
     }

@@ -1,4 +1,4 @@
-//! Stored model files -> memory maps, shared by all backends; scorers of this backend.
+//! Stored model files -> memory maps, shared by all backends; scorers and projectors of this backend.
 //!
 //! A file is written once for the server into a folder of temporary files, which backups skip and
 //! a restart clears, and mapped read-only from then on. Its name is the SHA-256 of its bytes,
@@ -7,6 +7,7 @@
 //! change is a seal instead, set from its name when it is whole. Whatever writes to it breaks the
 //! seal, and the next backend replaces the file from the database.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -21,6 +22,7 @@ use memmap2::Mmap;
 use riskft_core::artifact::{self, Storage};
 use riskft_core::gemm::Kernel;
 use riskft_core::model::{Model, Scorer};
+use riskft_core::reduce::{Projector, Reducer};
 use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::catalog::{StoredFile, VersionFiles};
@@ -36,11 +38,13 @@ const FOLDER: &str = "base/pgsql_tmp/pgsql_tmp_riskft";
 const ATTEMPTS: u32 = 10;
 
 pub type SharedScorer = Rc<RefCell<Scorer>>;
+pub type SharedProjector = Rc<RefCell<Projector>>;
 
 struct Entry {
     digest: String,
     kernel: Kernel,
-    scorer: SharedScorer,
+    /// A [`SharedScorer`] or a [`SharedProjector`].
+    worker: Rc<dyn Any>,
     bytes: usize,
     used: u64,
 }
@@ -57,31 +61,54 @@ thread_local! {
 
 /// The scorer of a version in this backend, made at its first use.
 pub fn scorer(files: &VersionFiles, kernel: Kernel) -> Result<SharedScorer> {
-    let digest = &files.version_file.digest;
-    if let Some(scorer) = CACHE.with_borrow_mut(|cache| cache.find(digest, kernel)) {
-        return Ok(scorer);
+    cached(&files.version_file.digest, kernel, || {
+        let version = open(&files.version_file)?;
+        let encoder = files.encoder_file.as_ref().map(open).transpose()?;
+        let model = Model::open(version, encoder)?;
+        let bytes = model.bytes();
+        let scorer = Scorer::new(Arc::new(model), kernel, settings::bytes(&settings::TEXT_CACHE));
+        Ok((RefCell::new(scorer), bytes))
+    })
+}
+
+/// The projector of a reducer in this backend, made at its first use.
+pub fn projector(file: &StoredFile, kernel: Kernel) -> Result<SharedProjector> {
+    cached(&file.digest, kernel, || {
+        let reducer = Reducer::open(open(file)?)?;
+        let bytes = reducer.bytes();
+        let projector = Projector::new(Arc::new(reducer), kernel);
+        let bytes = bytes + projector.bytes();
+        Ok((RefCell::new(projector), bytes))
+    })
+}
+
+/// What works by a file and a kernel in this backend; `make` also tells its bytes.
+fn cached<W: 'static>(
+    digest: &str,
+    kernel: Kernel,
+    make: impl FnOnce() -> Result<(W, usize)>,
+) -> Result<Rc<W>> {
+    let known = CACHE.with_borrow_mut(|cache| cache.find(digest, kernel));
+    if let Some(Ok(worker)) = known.map(Rc::downcast::<W>) {
+        return Ok(worker);
     }
-    let version = open(&files.version_file)?;
-    let encoder = files.encoder_file.as_ref().map(open).transpose()?;
-    let model = Model::open(version, encoder)?;
-    let bytes = model.bytes();
-    let scorer = Scorer::new(Arc::new(model), kernel, settings::bytes(&settings::TEXT_CACHE));
-    let scorer = Rc::new(RefCell::new(scorer));
-    CACHE.with_borrow_mut(|cache| cache.insert(digest, kernel, Rc::clone(&scorer), bytes));
-    Ok(scorer)
+    let (worker, bytes) = make()?;
+    let worker = Rc::new(worker);
+    CACHE.with_borrow_mut(|cache| cache.insert(digest, kernel, worker.clone(), bytes));
+    Ok(worker)
 }
 
 impl Cache {
-    fn find(&mut self, digest: &str, kernel: Kernel) -> Option<SharedScorer> {
+    fn find(&mut self, digest: &str, kernel: Kernel) -> Option<Rc<dyn Any>> {
         self.clock += 1;
         let clock = self.clock;
         let entry = self.entries.iter_mut().find(|e| e.digest == digest && e.kernel == kernel)?;
         entry.used = clock;
-        Some(Rc::clone(&entry.scorer))
+        Some(Rc::clone(&entry.worker))
     }
 
     /// Adds an entry; the longest unused ones leave while the setting's bytes are exceeded.
-    fn insert(&mut self, digest: &str, kernel: Kernel, scorer: SharedScorer, bytes: usize) {
+    fn insert(&mut self, digest: &str, kernel: Kernel, worker: Rc<dyn Any>, bytes: usize) {
         let most = settings::bytes(&settings::MODEL_CACHE);
         while !self.entries.is_empty()
             && self.entries.iter().map(|e| e.bytes).sum::<usize>() + bytes > most
@@ -93,7 +120,7 @@ impl Cache {
         self.entries.push(Entry {
             digest: digest.to_owned(),
             kernel,
-            scorer,
+            worker,
             bytes,
             used: self.clock,
         });

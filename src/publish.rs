@@ -8,8 +8,9 @@ use riskft_core::options::Deploy;
 use riskft_core::protocol::{BlobHeader, BlobKind, JobHeader, TrainingResult};
 use riskft_core::refusal::{code, Refusal, Result};
 
-use crate::catalog::{self, Hold, Privilege};
+use crate::catalog::{self, Privilege};
 use crate::figures;
+use crate::object::{self, Hold, Kind, Object};
 use crate::spi::{self, Param};
 
 /// Bytes of one row of riskft.blob_chunk.
@@ -44,13 +45,13 @@ pub fn publish(
 ) -> Result<(Published, String)> {
     verify(blobs)?;
     let role = catalog::current_role();
-    let (published, owner) = spi::as_owner(|| store(run, &job.model, result, blobs, &role))?;
+    let (published, model) = spi::as_owner(|| store(run, &job.model, result, blobs, &role))?;
     // The row is locked now: a model that another role made meanwhile is refused, or one whose
     // grant was taken back, and the statement's end takes the rows back.
     // What others have committed since the statement began counts.
     let may_deploy = spi::latest(|| {
         catalog::require_training(&job.model, job.options.deploy)?;
-        catalog::holds(&job.model, &owner, Privilege::Deploy)
+        catalog::holds(&model, Privilege::Deploy)
     })?;
     let verdict = decide_deployment(job, result, &published, candidate, may_deploy)?;
     Ok((published, verdict))
@@ -58,6 +59,19 @@ pub fn publish(
 
 /// Digests fit the bytes, and the version loads: an unsound file is never stored.
 fn verify(blobs: &[Blob]) -> Result<()> {
+    verify_digests(blobs)?;
+    let storage = |kind| -> Option<artifact::Storage> {
+        find(blobs, kind).map(|(_, bytes)| Arc::new(bytes.clone()) as artifact::Storage)
+    };
+    if find(blobs, BlobKind::Reducer).is_some() {
+        return Err(no_file(BlobKind::Version));
+    }
+    let version = storage(BlobKind::Version).ok_or_else(|| no_file(BlobKind::Version))?;
+    Model::open(version, storage(BlobKind::Encoder)).map(|_| ())
+}
+
+/// Refuses files that do not fit their digests.
+pub fn verify_digests(blobs: &[Blob]) -> Result<()> {
     for (header, bytes) in blobs {
         if artifact::digest(bytes) != header.digest || bytes.len() as u64 != header.length {
             return Err(Refusal::new(code::DATA_CORRUPTED, "model file was damaged on its way")
@@ -65,15 +79,15 @@ fn verify(blobs: &[Blob]) -> Result<()> {
                 .hint("Train again."));
         }
     }
-    let storage = |kind| -> Option<artifact::Storage> {
-        find(blobs, kind).map(|(_, bytes)| Arc::new(bytes.clone()) as artifact::Storage)
-    };
-    let version = storage(BlobKind::Version).ok_or_else(|| {
-        Refusal::new(code::PROTOCOL_VIOLATION, "trainer returned no version")
-            .detail("The result lists no file of kind version.")
-            .hint("The trainer and the extension must be of the same version.")
-    })?;
-    Model::open(version, storage(BlobKind::Encoder)).map(|_| ())
+    Ok(())
+}
+
+/// The refusal of a trainer's result without the file that it is about.
+pub fn no_file(kind: BlobKind) -> Refusal {
+    let kind = kind.name();
+    Refusal::new(code::PROTOCOL_VIOLATION, format!("trainer returned no {kind}"))
+        .detail(format!("The result lists no file of kind {kind}, or others than that needs."))
+        .hint("The trainer and the extension must be of the same version.")
 }
 
 fn find(blobs: &[Blob], kind: BlobKind) -> Option<&Blob> {
@@ -87,24 +101,26 @@ struct ModelRow {
 }
 
 /// Stores a version, whose run has its row and whose files were verified, with the rights of the
-/// catalogue's owner. Also returns the model's owner: `role`, where the model is new.
+/// catalogue's owner. Also returns the model, whose owner is `role` where it is new.
 pub fn store<B: AsRef<[u8]>>(
     run: i64,
     model: &str,
     result: &TrainingResult,
     blobs: &[(BlobHeader, B)],
     role: &str,
-) -> Result<(Published, String)> {
+) -> Result<(Published, Object)> {
     // The files before the model, as riskft_drop locks them. The lock keeps it from taking a shared
     // encoder away meanwhile.
     spi::execute("LOCK TABLE riskft.blob IN SHARE ROW EXCLUSIVE MODE", &[])?;
-    let model = next_version(model, role)?;
+    let name = model;
+    let model = next_version(name, role)?;
     for (header, bytes) in blobs {
         store_blob(header, bytes.as_ref())?;
     }
     store_version(&model, run, result)?;
     figures::store(model.id, model.version, result)?;
-    Ok((Published { version: model.version, run }, model.owner))
+    let object = Object { kind: Kind::Model, name: name.to_owned(), owner: model.owner };
+    Ok((Published { version: model.version, run }, object))
 }
 
 /// Makes the model if it is new, locks it, and takes its next number.
@@ -114,7 +130,8 @@ fn next_version(name: &str, role: &str) -> Result<ModelRow> {
         &[Param::Text(name), Param::Text(role)],
     )?;
     let rows = spi::query(
-        "UPDATE riskft.model SET last_version = last_version + 1 WHERE name = $1
+        "UPDATE riskft.model SET last_version = last_version + 1
+         WHERE name = $1 AND kind = 'model'
          RETURNING model_id, owner::text, last_version",
         &[Param::Text(name)],
         false,
@@ -124,11 +141,16 @@ fn next_version(name: &str, role: &str) -> Result<ModelRow> {
             version: row.get(3).unwrap_or_default(),
         },
     )?;
-    rows.into_iter().next().ok_or_else(|| catalog::unknown_model(name))
+    match rows.into_iter().next() {
+        Some(row) => Ok(row),
+        // A reducer that was made meanwhile has the name.
+        None => spi::latest(|| object::existing(name, Kind::Model))
+            .and_then(|_| Err(catalog::unknown_model(name))),
+    }
 }
 
 /// Stores a file once.
-fn store_blob(header: &BlobHeader, bytes: &[u8]) -> Result<()> {
+pub fn store_blob(header: &BlobHeader, bytes: &[u8]) -> Result<()> {
     let new = spi::query(
         "INSERT INTO riskft.blob (digest, kind, length) VALUES ($1, $2, $3)
          ON CONFLICT (digest) DO NOTHING RETURNING 1",
@@ -253,7 +275,7 @@ fn verdict(
 pub fn switch(model: &str, version: i32) -> Result<()> {
     let role = catalog::current_role();
     spi::as_owner(|| {
-        let id = catalog::hold(model, Hold::Unchanged)?;
+        let id = object::hold(model, Kind::Model, Hold::Unchanged)?;
         spi::execute(
             "INSERT INTO riskft.deployment (model_id, version, action, role, before)
              SELECT m.model_id, $2, 'deploy', $3::name,
@@ -272,7 +294,7 @@ pub fn switch(model: &str, version: i32) -> Result<()> {
 pub fn switch_back(model: &str) -> Result<Option<i32>> {
     let role = catalog::current_role();
     spi::as_owner(|| {
-        let id = catalog::hold(model, Hold::Unchanged)?;
+        let id = object::hold(model, Kind::Model, Hold::Unchanged)?;
         let back = spi::query(
             "INSERT INTO riskft.deployment (model_id, version, action, role, before)
              SELECT b.model_id, b.version, 'rollback', $2::name, b.before

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog;
 use crate::json;
+use crate::object::Kind;
 use crate::relation::Relation;
+use crate::run::Entry;
+use crate::spi;
 
 /// What is to be trained.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,7 +47,7 @@ impl Request {
                 pg_getarg::<String>(fcinfo, index).ok_or_else(|| missing(name))
             };
             let model = required(0, "model")?;
-            catalog::check_model_name(&model)?;
+            catalog::check_name(Kind::Model, &model)?;
             let wait = pg_getarg::<bool>(fcinfo, 9).ok_or_else(|| missing("wait"))?;
             let options = json::value(fcinfo, 8, "options")?.unwrap_or_default();
             let request = Request {
@@ -53,11 +56,7 @@ impl Request {
                 select: None,
                 target: required(2, "target")?,
                 positive: pg_getarg(fcinfo, 3),
-                exclude: pg_getarg::<Vec<Option<String>>>(fcinfo, 4)
-                    .unwrap_or_default()
-                    .into_iter()
-                    .flatten()
-                    .collect(),
+                exclude: names(fcinfo, 4),
                 time_column: pg_getarg(fcinfo, 5),
                 method: Method::parse(&required(6, "method")?)?,
                 base: required(7, "base")?,
@@ -67,6 +66,24 @@ impl Request {
         }
     }
 
+    /// The base model, where the method needs one.
+    pub fn needed_base(&self) -> Option<&str> {
+        (self.method != Method::None).then_some(self.base.as_str())
+    }
+
+    /// What the run's row tells of it.
+    pub fn entry(&self) -> Result<Entry<'_>> {
+        Ok(Entry {
+            kind: "train",
+            name: &self.model,
+            relation: &self.relation,
+            target: Some(&self.target),
+            method: Some(self.method.name()),
+            base: self.needed_base(),
+            options: spi::json(&self.options)?,
+        })
+    }
+
     /// Opens what the caller wrote, or what it meant when the run was queued.
     pub fn resolve(&self) -> Result<Relation> {
         match &self.select {
@@ -74,4 +91,14 @@ impl Request {
             None => Relation::resolve(&self.relation),
         }
     }
+}
+
+/// The names in an array, NULL being none.
+///
+/// # Safety
+/// The argument is declared as text[].
+pub unsafe fn names(fcinfo: FunctionCallInfo, index: usize) -> Vec<String> {
+    // SAFETY: as promised.
+    let names = unsafe { pg_getarg::<Vec<Option<String>>>(fcinfo, index) };
+    names.unwrap_or_default().into_iter().flatten().collect()
 }

@@ -1,4 +1,4 @@
-//! riskft_grant, riskft_revoke and riskft_set_owner: who else may use a model.
+//! riskft_grant, riskft_revoke and riskft_set_owner: who else may use a model or reducer.
 //!
 //! Roles are stored by name, so that a dump restores where a role is missing. What a privilege
 //! allows is asked in [`crate::catalog::require`].
@@ -6,9 +6,10 @@
 use pgrx::{pg_extern, pg_sys};
 use riskft_core::refusal::{code, Refusal, Result};
 
-use crate::catalog::{self, Hold, Privilege, PUBLIC};
+use crate::catalog::{self, Privilege, PUBLIC};
 use crate::error::{self, or_raise};
-use crate::lifecycle::{given, owner_of};
+use crate::lifecycle::given;
+use crate::object::{self, Hold, Kind, Object};
 use crate::spi::{self, Param};
 
 #[pg_extern(sql = false)]
@@ -25,9 +26,9 @@ fn riskft_revoke(model: Option<&str>, role: Option<&str>, privilege: Option<&str
     or_raise(Grant::read(model, role, privilege).and_then(|grant| grant.take_back()));
 }
 
-/// A privilege on a model for a role, as the model's owner asks for it.
+/// A privilege on a model or reducer for a role, as the owner asks for it.
 struct Grant<'a> {
-    model: &'a str,
+    object: Object,
     role: &'a str,
     privilege: Privilege,
 }
@@ -41,8 +42,12 @@ impl<'a> Grant<'a> {
         let model = given("model", model)?;
         let role = given("role", role)?;
         let privilege = privilege_of(given("privilege", privilege)?)?;
-        catalog::require_owner(model, &owner_of(model)?)?;
-        Ok(Grant { model, role: grantee(role), privilege })
+        let object = object::either(model)?;
+        catalog::require_owner(&object)?;
+        if object.kind == Kind::Reducer && privilege != Privilege::Score {
+            return Err(no_privilege(&object, privilege));
+        }
+        Ok(Grant { object, role: grantee(role), privilege })
     }
 
     fn give(&self) -> Result<()> {
@@ -51,7 +56,7 @@ impl<'a> Grant<'a> {
         }
         let by = catalog::current_role();
         let new = spi::as_owner(|| {
-            let id = catalog::hold(self.model, Hold::Existing)?;
+            let id = object::hold(&self.object.name, self.object.kind, Hold::Existing)?;
             spi::query(
                 "INSERT INTO riskft.privilege (model_id, role, privilege, granted_by)
                  VALUES ($1, $2::name, $3, $4::name) ON CONFLICT DO NOTHING RETURNING 1",
@@ -78,7 +83,7 @@ impl<'a> Grant<'a> {
                  WHERE p.model_id = m.model_id AND m.name = $1
                    AND p.role::text = $2 AND p.privilege = $3 RETURNING 1",
                 &[
-                    Param::Text(self.model),
+                    Param::Text(&self.object.name),
                     Param::Text(self.role),
                     Param::Text(self.privilege.name()),
                 ],
@@ -94,10 +99,11 @@ impl<'a> Grant<'a> {
 
     fn notice(&self, verb: &str) {
         error::notice!(
-            "role \"{}\" {verb} privilege {} on model \"{}\"",
+            "role \"{}\" {verb} privilege {} on {} \"{}\"",
             self.role,
             self.privilege.name(),
-            self.model
+            self.object.kind.name(),
+            self.object.name
         );
     }
 }
@@ -121,6 +127,15 @@ fn privilege_of(name: &str) -> Result<Privilege> {
     })
 }
 
+fn no_privilege(object: &Object, privilege: Privilege) -> Refusal {
+    Refusal::new(
+        code::INVALID_PARAMETER,
+        format!("a reducer has no privilege {}", privilege.name()),
+    )
+    .detail(format!("\"{}\" is a reducer: it is neither trained nor deployed.", object.name))
+    .hint("The privilege to project rows by a reducer is 'score'.")
+}
+
 fn existing_role(name: &str) -> Result<pg_sys::Oid> {
     catalog::role_id(name).ok_or_else(|| {
         Refusal::new(code::UNDEFINED_OBJECT, format!("role \"{name}\" does not exist"))
@@ -137,7 +152,8 @@ fn riskft_set_owner(model: Option<&str>, role: Option<&str>) {
 }
 
 fn set_owner(model: &str, role: &str) -> Result<()> {
-    catalog::require_owner(model, &owner_of(model)?)?;
+    let object = object::either(model)?;
+    catalog::require_owner(&object)?;
     let id = existing_role(role)?;
     // SAFETY: a catalogue lookup; the rule is that of ALTER TABLE ... OWNER TO.
     if !unsafe { pg_sys::is_member_of_role(pg_sys::GetUserId(), id) } {
@@ -149,7 +165,7 @@ fn set_owner(model: &str, role: &str) -> Result<()> {
         .hint("Ask a member of both roles, or a superuser."));
     }
     spi::as_owner(|| {
-        let id = catalog::hold(model, Hold::Unchanged)?;
+        let id = object::hold(model, object.kind, Hold::Unchanged)?;
         spi::execute(
             "UPDATE riskft.model SET owner = $2::name WHERE model_id = $1",
             &[Param::Int8(id), Param::Text(role)],

@@ -5,7 +5,7 @@
 
 use pgrx::pg_extern;
 use pgrx::pg_sys::{self, Oid};
-use riskft_core::protocol::TrainingResult;
+use riskft_core::protocol::Ledger;
 use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::catalog;
@@ -48,6 +48,21 @@ pub fn next_id() -> Result<i64> {
     })
 }
 
+/// What a run's row tells of its arguments.
+pub struct Entry<'a> {
+    /// train | reduce
+    pub kind: &'static str,
+    /// Of the model or reducer.
+    pub name: &'a str,
+    pub relation: &'a str,
+    /// These three are a training's; the base is one that its method needs.
+    pub target: Option<&'a str>,
+    pub method: Option<&'a str>,
+    pub base: Option<&'a str>,
+    /// JSON
+    pub options: String,
+}
+
 /// Stores a run as queued, for `login` to connect and the current role to execute.
 pub fn queue(id: i64, request: &Request, search_path: &str) -> Result<()> {
     let (role, login) = (catalog::current_role(), catalog::session_role());
@@ -67,7 +82,7 @@ pub fn queue(id: i64, request: &Request, search_path: &str) -> Result<()> {
                 Param::Text(&request.relation),
                 Param::Text(&request.target),
                 Param::Text(request.method.name()),
-                Param::OptionalText(base(request)),
+                Param::OptionalText(request.needed_base()),
                 Param::Text(&spi::json(&request.options)?),
                 Param::Float8(settings::DEVICE_HOUR_PRICE.get()),
                 Param::Text(&login),
@@ -80,31 +95,28 @@ pub fn queue(id: i64, request: &Request, search_path: &str) -> Result<()> {
     })
 }
 
-fn base(request: &Request) -> Option<&str> {
-    (request.method != riskft_core::options::Method::None).then_some(request.base.as_str())
-}
-
 /// The row of a run within a statement; a queued one has its row.
-pub fn begin(run: &Run, request: &Request) -> Result<()> {
+pub fn begin(run: &Run, entry: &Entry<'_>) -> Result<()> {
     if run.queued {
         return Ok(());
     }
     spi::as_owner(|| {
         spi::execute(
             "INSERT INTO riskft.run (run_id, model_name, owner, state, relation, target, method,
-                     base, options, device_hour_price, queued_at, started_at)
-             VALUES ($1, $2, $3::name, 'running', $4, $5, $6, $7, $8::jsonb, $9, $10, $10)",
+                     base, options, device_hour_price, queued_at, started_at, kind)
+             VALUES ($1, $2, $3::name, 'running', $4, $5, $6, $7, $8::jsonb, $9, $10, $10, $11)",
             &[
                 Param::Int8(run.id),
-                Param::Text(&request.model),
+                Param::Text(entry.name),
                 Param::Text(&run.role),
-                Param::Text(&request.relation),
-                Param::Text(&request.target),
-                Param::Text(request.method.name()),
-                Param::OptionalText(base(request)),
-                Param::Text(&spi::json(&request.options)?),
+                Param::Text(entry.relation),
+                Param::OptionalText(entry.target),
+                Param::OptionalText(entry.method),
+                Param::OptionalText(entry.base),
+                Param::Text(&entry.options),
                 Param::Float8(settings::DEVICE_HOUR_PRICE.get()),
                 Param::Timestamp(run.started_at),
+                Param::Text(entry.kind),
             ],
         )
     })
@@ -153,8 +165,8 @@ pub fn claim(id: i64) -> Result<Option<Claimed>> {
     Ok(Some(claimed))
 }
 
-/// The run's end, in the transaction that stores its version.
-pub fn complete(run: &Run, result: &TrainingResult, notices: &[String]) -> Result<()> {
+/// The run's end, in the transaction that stores its version or reducer.
+pub fn complete(run: &Run, ledger: &Ledger, notices: &[String]) -> Result<()> {
     let changed = spi::as_owner(|| {
         spi::query(
             "UPDATE riskft.run SET state = 'done', ended_at = clock_timestamp(),
@@ -162,7 +174,7 @@ pub fn complete(run: &Run, result: &TrainingResult, notices: &[String]) -> Resul
              WHERE run_id = $1 AND owner = $4::name AND state = 'running' RETURNING 1",
             &[
                 Param::Int8(run.id),
-                Param::Text(&spi::json(&result.ledger)?),
+                Param::Text(&spi::json(ledger)?),
                 Param::Text(&spi::json(&notices)?),
                 Param::Text(&run.role),
             ],

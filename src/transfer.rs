@@ -12,8 +12,9 @@ use riskft_core::refusal::{code, Refusal, Result};
 use crate::catalog::{self, ModelName, StoredFile, VersionFiles};
 use crate::error::{self, or_raise};
 use crate::figures::{self, stored};
-use crate::lifecycle::{given, owner_of};
+use crate::lifecycle::given;
 use crate::model_cache;
+use crate::object::{self, Kind};
 use crate::publish;
 use crate::run;
 use crate::settings;
@@ -39,7 +40,7 @@ fn riskft_import_model(model: Option<&str>, bytes: Option<&[u8]>) -> i32 {
 
 fn export(text: &str) -> Result<Vec<u8>> {
     let name = ModelName::parse(text)?.name;
-    catalog::require_owner(name, &owner_of(name)?)?;
+    catalog::require_owner(&object::existing(name, Kind::Model)?)?;
     let files = catalog::scorable(text)?;
     let manifest = spi::as_owner(|| describe(name, &files))?;
     let mut bytes = manifest.head()?;
@@ -122,9 +123,9 @@ fn header(kind: BlobKind, file: &StoredFile) -> BlobHeader {
 
 /// Verifies all of it, then stores it; the new version's number, and what became of it in words.
 fn import(name: &str, bytes: &[u8]) -> Result<(i32, String)> {
-    catalog::check_model_name(name)?;
-    if let Some(owner) = catalog::model_owner(name)? {
-        catalog::require_owner(name, &owner)?;
+    catalog::check_name(Kind::Model, name)?;
+    if let Some(model) = object::model(name)? {
+        catalog::require_owner(&model)?;
     }
     let bundle = Bundle::open(bytes, settings::bytes(&settings::MAX_MODEL_SIZE) as u64)?;
     bundle.model()?;
@@ -133,13 +134,13 @@ fn import(name: &str, bytes: &[u8]) -> Result<(i32, String)> {
         manifest.files.iter().cloned().zip(bundle.files.iter().copied()).collect();
     let role = catalog::current_role();
     let run = run::next_id()?;
-    let (published, owner) = spi::as_owner(|| {
+    let (published, model) = spi::as_owner(|| {
         store_run(run, name, manifest, &role)?;
         publish::store(run, name, &result(manifest), &files, &role)
     })?;
     // The model's row is locked now: one that another role made meanwhile is refused, and the
     // statement's end takes the rows back.
-    catalog::require_owner(name, &owner)?;
+    catalog::require_owner(&model)?;
     let version = published.version;
     error::log!("riskft run {run}: version {version} of model \"{name}\" is imported");
     if version > 1 {

@@ -12,11 +12,12 @@ use crate::session::Session;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Questions to the catalogue, each with the answer 0 when all is well.
-const QUESTIONS: [(&str, &str); 9] = [
+const QUESTIONS: [(&str, &str); 10] = [
     (
-        "files without a version",
+        "files without a version or reducer",
         "SELECT count(*) FROM riskft.blob b WHERE NOT EXISTS (SELECT FROM riskft.version v
-         WHERE b.digest IN (v.version_digest, v.encoder_digest, v.training_digest))",
+         WHERE b.digest IN (v.version_digest, v.encoder_digest, v.training_digest))
+         AND NOT EXISTS (SELECT FROM riskft.reducer r WHERE r.digest = b.digest)",
     ),
     (
         "versions without a file of theirs",
@@ -50,8 +51,17 @@ const QUESTIONS: [(&str, &str); 9] = [
     ),
     (
         "models without a version",
-        "SELECT count(*) FROM riskft.model m WHERE NOT EXISTS
+        "SELECT count(*) FROM riskft.model m WHERE m.kind = 'model' AND NOT EXISTS
              (SELECT FROM riskft.version v WHERE v.model_id = m.model_id)",
+    ),
+    (
+        "reducers that are not whole",
+        "SELECT count(*) FROM riskft.model m FULL JOIN riskft.reducer f USING (model_id)
+         WHERE (m.kind = 'reducer' OR f.model_id IS NOT NULL) AND (m.kind = 'reducer'
+             AND EXISTS (SELECT FROM riskft.blob b WHERE b.digest = f.digest)
+             AND EXISTS (SELECT FROM riskft.component c WHERE c.model_id = f.model_id)
+             AND EXISTS (SELECT FROM riskft.run r WHERE r.run_id = f.run_id AND r.state = 'done'))
+             IS NOT TRUE",
     ),
     (
         "versions whose run is not done",

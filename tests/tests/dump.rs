@@ -27,6 +27,8 @@ const TABLES: &[&str] = &[
     "blob_chunk",
     "deployment",
     "privilege",
+    "reducer",
+    "component",
 ];
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than a dump takes.
@@ -34,8 +36,8 @@ const LONG: &str =
     "CALL riskft_train('long', 'loans', 'defaulted', exclude => '{loan_id}', method => 'none',
      options => '{\"head_epochs\": 1000, \"patience\": 1000, \"hidden\": 512, \"members\": 8}')";
 
-/// A database with two versions of `m`, the second deployed, a model with text, a grant to
-/// `reader`, and a run that failed. Also returns the name of the text model's base.
+/// A database with two versions of `m`, the second deployed, a model with text, a reducer, a grant
+/// to `reader`, and a run that failed. Also returns the name of the text model's base.
 fn origin(cluster: &Cluster) -> (Database<'_>, String) {
     let database = Database::within(cluster);
     small_loans(&database, 400);
@@ -44,6 +46,7 @@ fn origin(cluster: &Cluster) -> (Database<'_>, String) {
     analyst.run(&small_training("m", "loans", ""));
     analyst.run(&small_training("m", "loans", "\"seed\": 9, \"deploy\": \"always\", "));
     fixture::more_figures(&database);
+    analyst.run("CALL riskft_reduce('pca', 'SELECT loan_id, amount FROM loans', 2)");
     database.superuser().run("CREATE ROLE reader LOGIN");
     analyst
         .run("SELECT riskft_grant('m', 'reader', 'score'); GRANT SELECT ON loans, notes TO reader");
@@ -173,7 +176,7 @@ fn plain_and_custom_dumps_keep_everything() {
         superuser.run("GRANT CREATE ON SCHEMA public TO analyst");
         let mut trainer = cluster.connect(name, "postgres");
         trains_on(&mut trainer, 3);
-        for model in ["m", "t"] {
+        for model in ["m", "t", "pca"] {
             analyst.run(&format!("SELECT riskft_drop('{model}')"));
         }
         superuser.run("SELECT riskft_drop('new')");

@@ -73,7 +73,7 @@ pub struct Manifest {
     /// Empty without a search.
     #[serde(default)]
     pub trials: Vec<TrialReport>,
-    /// One of kind version; at most one of each other kind.
+    /// One of kind version; at most one each of kinds encoder and training.
     pub files: Vec<BlobHeader>,
 }
 
@@ -101,9 +101,10 @@ impl Manifest {
     /// What the digests cannot tell: they fit whatever their maker wrote.
     fn check(&self) -> Result<()> {
         let kinds: HashSet<&str> = self.files.iter().map(|file| file.kind.name()).collect();
-        if kinds.len() != self.files.len() || !kinds.contains(BlobKind::Version.name()) {
+        let other = kinds.contains(BlobKind::Reducer.name());
+        if other || kinds.len() != self.files.len() || !kinds.contains(BlobKind::Version.name()) {
             return Err(damaged(
-                "It must hold one file of kind version and at most one of each other.",
+                "It must hold one file of kind version, and at most one each of kinds encoder and training.",
             ));
         }
         let twice = repeats(self.metrics.iter().map(|m| (&m.part, &m.metric.metric)))

@@ -17,6 +17,7 @@
 //! | [`quantize`] | float -> int8, per output channel |
 //! | [`grams`] | texts as counted n-grams, scored by a linear term |
 //! | [`trees`] | boosted trees, read from LightGBM's text and scored from flat arrays |
+//! | [`reduce`] | principal components: which columns, the fitted reducer, its file, projection |
 //! | [`scorecard`] | weights of evidence, for the baseline beside each version |
 //! | [`artifact`] | the model file: safetensors with a JSON specification |
 //! | [`bundle`] | a version as one string of bytes, on its way to another database |
@@ -42,6 +43,7 @@ pub mod network;
 pub mod options;
 pub mod protocol;
 pub mod quantize;
+pub mod reduce;
 pub mod refusal;
 pub mod scorecard;
 pub mod tokenize;

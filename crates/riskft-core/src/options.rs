@@ -135,18 +135,10 @@ impl Default for Options {
 impl Options {
     /// Parses the jsonb object that the caller gave.
     pub fn parse(value: &Value) -> Result<Self> {
-        let given = match value {
-            Value::Null => return Ok(Options::default()),
-            Value::Object(map) => map,
-            other => {
-                return Err(invalid(
-                    "options must be a JSON object",
-                    format!("The value is {other}."),
-                )
-                .hint("Write for example options => '{\"rank\": 8, \"seed\": 7}'."));
-            }
-        };
-        Options::default().with(given)
+        match given(value, "{\"rank\": 8, \"seed\": 7}")? {
+            Some(given) => Options::default().with(given),
+            None => Ok(Options::default()),
+        }
     }
 
     /// These options with some of them changed, as [`Options::parse`] reads them.
@@ -237,11 +229,21 @@ impl Options {
     }
 }
 
+/// The object that the caller gave, None for NULL; `example` is one.
+pub(crate) fn given<'a>(value: &'a Value, example: &str) -> Result<Option<&'a Map<String, Value>>> {
+    match value {
+        Value::Null => Ok(None),
+        Value::Object(map) => Ok(Some(map)),
+        other => Err(invalid("options must be a JSON object", format!("The value is {other}."))
+            .hint(format!("Write for example options => '{example}'."))),
+    }
+}
+
 fn invalid(message: &str, detail: String) -> Refusal {
     Refusal::new(code::INVALID_PARAMETER, message).detail(detail)
 }
 
-fn range(name: &str, value: f64, low: f64, high: f64) -> Result<()> {
+pub(crate) fn range(name: &str, value: f64, low: f64, high: f64) -> Result<()> {
     if value >= low && value <= high {
         return Ok(());
     }
@@ -251,7 +253,11 @@ fn range(name: &str, value: f64, low: f64, high: f64) -> Result<()> {
 
 /// Lays `given` over the defaults; an unknown key is refused, and a value of another kind than the
 /// default's. `roles` takes any key.
-fn merge(whole: &mut Map<String, Value>, given: &Map<String, Value>, prefix: &str) -> Result<()> {
+pub(crate) fn merge(
+    whole: &mut Map<String, Value>,
+    given: &Map<String, Value>,
+    prefix: &str,
+) -> Result<()> {
     for (key, value) in given {
         let Some(slot) = whole.get_mut(key) else {
             return Err(unknown_key(prefix, key, whole.keys()));
@@ -308,13 +314,13 @@ fn misfit(given: &Map<String, Value>) -> Option<Refusal> {
     })
 }
 
-fn no_options(error: &serde_json::Error) -> Refusal {
+pub(crate) fn no_options(error: &serde_json::Error) -> Refusal {
     invalid("invalid option value", format!("In the options, {error}.")).hint(LISTED)
 }
 
 const LISTED: &str = "The README lists each option with its kind and default.";
 
-fn as_map(options: &Options) -> Map<String, Value> {
+pub(crate) fn as_map(options: &impl Serialize) -> Map<String, Value> {
     match serde_json::to_value(options) {
         Ok(Value::Object(map)) => map,
         _ => Map::new(),

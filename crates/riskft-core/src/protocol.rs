@@ -1,14 +1,16 @@
 //! The job and the answer, between the server and the trainer.
 //!
-//! Job (the trainer's stdin, or a job file): frames of `u8 kind, u32 LE length, payload`:
-//! one [`JobHeader`] as JSON, then column batches, then an end frame. A stream that stops short
-//! of the end frame is no job.
+//! Job (the trainer's stdin, or a job file): frames of `u8 kind, u32 LE length, payload`: a header as
+//! JSON, whose kind is the kind of job ([`JobHeader`] of a training, [`ReductionHeader`] of a
+//! reduction), then column batches, then an end frame. A stream that stops short of the end frame is
+//! no job.
 //!
 //! Answer (the trainer's stdout): [`Event`]s, one JSON object a line. The last line is
-//! `refused` or `result`; after a result line the blobs it lists follow as raw bytes, in order.
+//! `refused`, `result` or `reduction`; after the latter two the blobs it lists follow as raw bytes, in order.
 //!
 //! Every length is checked against a bound before memory is taken for it.
 
+mod reduction;
 mod reports;
 
 use std::io::{self, Read, Write};
@@ -19,9 +21,11 @@ use crate::cell::{Cell, ColumnType, SourceColumn};
 use crate::metrics::Metric;
 use crate::options::{Method, Options};
 use crate::refusal::{code, Refusal, Result};
+pub use reduction::*;
 pub use reports::*;
 
-pub const PROTOCOL: u32 = 1;
+/// 1 had trainings alone.
+pub const PROTOCOL: u32 = 2;
 /// Phase of a search. From its first event on, until one of another phase, the trainer takes SIGUSR1
 /// as a request to end the search with the best so far.
 pub const SEARCH: &str = "search";
@@ -54,6 +58,8 @@ pub const FRAME_END: u8 = 3;
 /// comes as one or more frames, before the first batch; payloads of one kind are joined.
 pub const FRAME_INCUMBENT_VERSION: u8 = 4;
 pub const FRAME_INCUMBENT_ENCODER: u8 = 5;
+/// Header of a reduction; that of a training is [`FRAME_HEADER`].
+pub const FRAME_REDUCTION: u8 = 6;
 
 /// What is to be trained, and on which columns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,13 +100,14 @@ pub enum Event {
     Warning(String, String),
     Refused(Refusal),
     Result(Box<TrainingResult>),
+    Reduction(Box<ReductionResult>),
 }
 
 /// Where a run stands.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// load | prepare | encode | search | network | trees | grams | text | tune | baseline | quantize |
-    /// evaluate
+    /// evaluate; of a reduction load | solve
     pub phase: String,
     pub done: u64,
     pub total: u64,
@@ -128,14 +135,20 @@ pub enum BlobKind {
     Version,
     /// Float adapters and head, for later updates; never read by scoring.
     Training,
+    /// A fitted reducer ([`crate::reduce`]).
+    Reducer,
 }
 
 impl BlobKind {
+    pub const ALL: [BlobKind; 4] =
+        [BlobKind::Encoder, BlobKind::Version, BlobKind::Training, BlobKind::Reducer];
+
     pub fn name(self) -> &'static str {
         match self {
             BlobKind::Encoder => "encoder",
             BlobKind::Version => "version",
             BlobKind::Training => "training",
+            BlobKind::Reducer => "reducer",
         }
     }
 }
@@ -180,9 +193,14 @@ pub struct JobWriter<W: Write> {
 }
 
 impl<W: Write> JobWriter<W> {
-    pub fn new(mut out: W, header: &JobHeader) -> io::Result<Self> {
-        let json = serde_json::to_vec(header)?;
-        write_frame(&mut out, FRAME_HEADER, &json)?;
+    pub fn new(out: W, header: &JobHeader) -> io::Result<Self> {
+        JobWriter::begin(out, FRAME_HEADER, header)
+    }
+    pub fn reduction(out: W, header: &ReductionHeader) -> io::Result<Self> {
+        JobWriter::begin(out, FRAME_REDUCTION, header)
+    }
+    fn begin(mut out: W, kind: u8, header: &impl Serialize) -> io::Result<Self> {
+        write_frame(&mut out, kind, &serde_json::to_vec(header)?)?;
         Ok(JobWriter { out })
     }
     pub fn batch(&mut self, batch: &BatchBuilder) -> io::Result<()> {

@@ -8,6 +8,7 @@ use riskft_core::dataset::Dataset;
 use riskft_core::metrics::Metric;
 use riskft_core::options::{Method, Options, Role};
 use riskft_core::protocol::*;
+use riskft_core::reduce::{self, Wanted};
 use riskft_core::refusal::{Refusal, Result};
 
 const KINDS: [ColumnType; 6] = [
@@ -215,6 +216,10 @@ fn events_are_one_line_each() {
             incumbent: None,
             blobs: vec![BlobHeader { kind: BlobKind::Version, digest: "ab".into(), length: 3 }],
         })),
+        Event::Reduction(Box::new(ReductionResult {
+            ledger: Ledger { rows: 7, ..Ledger::default() },
+            blobs: vec![BlobHeader { kind: BlobKind::Reducer, digest: "cd".into(), length: 5 }],
+        })),
     ];
     for event in events {
         let line = serde_json::to_string(&event).expect("an event serialises");
@@ -223,4 +228,29 @@ fn events_are_one_line_each() {
     }
     assert!(serde_json::from_str::<Event>("{\"pickle\":1}").is_err());
     assert_eq!(TypeHint::default(), TypeHint::None);
+}
+
+#[test]
+fn a_reduction_says_what_it_is_in_its_first_frame() {
+    for wanted in [Wanted::Count(50), Wanted::Share(0.95)] {
+        let header = ReductionHeader {
+            protocol: PROTOCOL,
+            reducer: "Größe".into(),
+            relation: "SELECT 1 AS a".into(),
+            wanted,
+            options: reduce::Options { threads: 2 },
+            columns: vec![column("a", ColumnType::Int), column("b", ColumnType::Float)],
+        };
+        let job = JobWriter::reduction(Vec::new(), &header).and_then(JobWriter::end);
+        let job = job.expect("a Vec takes all");
+        let mut payload = Vec::new();
+        let kind = read_frame(&mut job.as_slice(), &mut payload).expect("a frame");
+        assert_eq!(kind, FRAME_REDUCTION);
+        let read: ReductionHeader = serde_json::from_slice(&payload).expect("a header");
+        assert_eq!(read, header);
+        // Neither is taken for the other.
+        assert!(serde_json::from_slice::<JobHeader>(&payload).is_err());
+    }
+    let training = serde_json::to_vec(&self::header()).expect("JSON");
+    assert!(serde_json::from_slice::<ReductionHeader>(&training).is_err());
 }

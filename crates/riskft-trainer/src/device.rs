@@ -35,11 +35,7 @@ impl Compute {
         if options.device == DeviceChoice::Gpu && !gpu {
             return Err(no_gpu());
         }
-        let threads = match options.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            given => given,
-        };
-        tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
+        let threads = use_threads(options.threads);
         tch::manual_seed(options.seed as i64);
         let device = if gpu { Device::Cuda(0) } else { Device::Cpu };
         let bf16 = match options.precision {
@@ -68,6 +64,16 @@ impl Compute {
             _ => format!("training on the GPU {} in {}", self.name, self.precision()),
         }
     }
+}
+
+/// Lets libtorch use so many threads, 0 = as many as the machine has; their number.
+pub fn use_threads(asked: usize) -> usize {
+    let threads = match asked {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        given => given,
+    };
+    tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
+    threads
 }
 
 fn no_gpu() -> Refusal {

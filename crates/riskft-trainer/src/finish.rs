@@ -410,6 +410,6 @@ impl<'a> Trained<'a> {
     }
 }
 
-fn blob(kind: BlobKind, bytes: Vec<u8>) -> (BlobHeader, Vec<u8>) {
+pub fn blob(kind: BlobKind, bytes: Vec<u8>) -> (BlobHeader, Vec<u8>) {
     (BlobHeader { kind, digest: digest(&bytes), length: bytes.len() as u64 }, bytes)
 }

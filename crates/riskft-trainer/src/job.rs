@@ -4,17 +4,25 @@ use std::io::{BufReader, Read};
 
 use riskft_core::dataset::Dataset;
 use riskft_core::protocol::{
-    broken, read_frame, JobHeader, Progress, FRAME_BATCH, FRAME_END, FRAME_HEADER,
-    FRAME_INCUMBENT_ENCODER, FRAME_INCUMBENT_VERSION, PROTOCOL,
+    broken, read_frame, JobHeader, Progress, ReductionHeader, FRAME_BATCH, FRAME_END, FRAME_HEADER,
+    FRAME_INCUMBENT_ENCODER, FRAME_INCUMBENT_VERSION, FRAME_REDUCTION, PROTOCOL,
 };
 use riskft_core::refusal::{code, Refusal, Result};
+use serde::de::DeserializeOwned;
+use serde::Deserialize;
 
 use crate::events::Reporter;
 
 /// Most bytes of one incumbent file.
 const MAX_INCUMBENT: usize = 4 << 30;
 
-/// A job as read.
+/// The first frame of a job: what is to be done.
+pub enum Header {
+    Training(Box<JobHeader>),
+    Reduction(Box<ReductionHeader>),
+}
+
+/// A training's job as read.
 pub struct Job {
     pub header: JobHeader,
     pub dataset: Dataset,
@@ -24,17 +32,27 @@ pub struct Job {
     pub incumbent_encoder: Vec<u8>,
 }
 
-/// Reads a whole job.
+/// Reads a job's header; what follows it is left in the returned input.
+///
+/// # Errors
+/// 08P01 for a stream that is no job, or one of another version.
+pub fn open<R: Read>(input: R) -> Result<(Header, BufReader<R>)> {
+    let mut input = BufReader::with_capacity(1 << 20, input);
+    let mut payload = Vec::new();
+    let header = match read_frame(&mut input, &mut payload)? {
+        FRAME_HEADER => Header::Training(header(&payload)?),
+        FRAME_REDUCTION => Header::Reduction(header(&payload)?),
+        _ => return Err(broken("the first frame is not a header")),
+    };
+    Ok((header, input))
+}
+
+/// Reads the rest of a training's job.
 ///
 /// # Errors
 /// 08P01 for a stream that is no job or stops before its end frame.
-pub fn read(input: impl Read, reporter: &Reporter) -> Result<Job> {
-    let mut input = BufReader::with_capacity(1 << 20, input);
+pub fn read(header: JobHeader, input: &mut impl Read, reporter: &Reporter) -> Result<Job> {
     let mut payload = Vec::new();
-    if read_frame(&mut input, &mut payload)? != FRAME_HEADER {
-        return Err(broken("the first frame is not a header"));
-    }
-    let header = header(&payload)?;
     let mut job = Job {
         dataset: Dataset::new(&header.columns),
         header,
@@ -42,26 +60,36 @@ pub fn read(input: impl Read, reporter: &Reporter) -> Result<Job> {
         incumbent_encoder: Vec::new(),
     };
     loop {
-        match read_frame(&mut input, &mut payload)? {
+        match read_frame(input, &mut payload)? {
             FRAME_BATCH => job.dataset.append(&payload)?,
             FRAME_INCUMBENT_VERSION => join(&mut job.incumbent_version, &payload)?,
             FRAME_INCUMBENT_ENCODER => join(&mut job.incumbent_encoder, &payload)?,
             FRAME_END => return Ok(job),
-            other => return Err(broken(&format!("a frame is of the unknown kind {other}"))),
+            other => return Err(unknown_frame(other)),
         }
         let done = job.dataset.rows as u64;
         reporter.progress(Progress { phase: "load".into(), done, ..Progress::default() });
     }
 }
 
-fn header(payload: &[u8]) -> Result<JobHeader> {
-    let header: JobHeader = serde_json::from_slice(payload)
-        .map_err(|e| broken(&format!("the header cannot be parsed: {e}")))?;
-    if header.protocol == PROTOCOL {
-        return Ok(header);
+pub fn unknown_frame(kind: u8) -> Refusal {
+    broken(&format!("a frame is of the unknown kind {kind}"))
+}
+
+/// What every header begins with: the rest of one of another version may be anything.
+#[derive(Deserialize)]
+struct Version {
+    protocol: u32,
+}
+
+fn header<H: DeserializeOwned>(payload: &[u8]) -> Result<Box<H>> {
+    let unread = |e: serde_json::Error| broken(&format!("the header cannot be parsed: {e}"));
+    let Version { protocol } = serde_json::from_slice(payload).map_err(unread)?;
+    if protocol == PROTOCOL {
+        return serde_json::from_slice(payload).map(Box::new).map_err(unread);
     }
     Err(Refusal::new(code::PROTOCOL_VIOLATION, "the trainer is of another version")
-        .detail(format!("The job has protocol {}, the trainer {PROTOCOL}.", header.protocol))
+        .detail(format!("The job has protocol {protocol}, the trainer {PROTOCOL}."))
         .hint("Install the extension and riskft-trainer from the same release."))
 }
 

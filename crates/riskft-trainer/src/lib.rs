@@ -2,6 +2,7 @@
 //!
 //! A run: [`job`] -> [`rows`] and [`texts`] -> [`frozen`] vectors -> [`fit`] the head -> [`tune`]
 //! the encoder ([`lora`], [`adapter`] or [`full`]) -> [`finish`]: int8, calibration, figures, gate.
+//! Another kind of job, [`reduce`], has principal components; [`work`] tells them apart.
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod adam;
@@ -35,6 +36,7 @@ pub mod lifeline;
 pub mod lightgbm;
 pub mod lora;
 pub mod random;
+pub mod reduce;
 pub mod ridge;
 pub mod rows;
 pub mod run;
@@ -51,6 +53,7 @@ pub mod texts;
 pub mod tune;
 pub mod tuning;
 pub mod words;
+pub mod work;
 
 /// Exit status after a refusal.
 pub const EXIT_REFUSED: i32 = 1;

@@ -5,13 +5,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::exit;
 
-use riskft_core::protocol::Event;
 use riskft_trainer::device::{self, Compute};
 use riskft_trainer::events::{Listener, Reporter};
 use riskft_trainer::failure::contain;
 use riskft_trainer::lifeline;
-use riskft_trainer::run::{run, Outcome};
+use riskft_trainer::run::Outcome;
 use riskft_trainer::stop;
+use riskft_trainer::work::{work, Done};
 use riskft_trainer::{EXIT_REFUSED, EXIT_USAGE};
 
 const USAGE: &str = "\
@@ -47,9 +47,9 @@ fn usage() -> ! {
 fn serve() {
     lifeline::follow_listener();
     let reporter = Reporter::new(Listener::Server);
-    match contain(|| run(io::stdin().lock(), None, &reporter)) {
-        Ok(outcome) => {
-            if answer(&reporter, outcome).is_err() {
+    match contain(|| work(io::stdin().lock(), None, &reporter)) {
+        Ok(done) => {
+            if answer(&reporter, done).is_err() {
                 lifeline::end_now();
             }
         }
@@ -60,10 +60,11 @@ fn serve() {
     }
 }
 
-fn answer(reporter: &Reporter, outcome: Outcome) -> io::Result<()> {
-    reporter.send(&Event::Result(Box::new(outcome.result)));
+fn answer(reporter: &Reporter, done: Done) -> io::Result<()> {
+    let (event, blobs) = done.answer();
+    reporter.send(&event);
     let mut out = io::stdout().lock();
-    for (_, bytes) in &outcome.blobs {
+    for (_, bytes) in &blobs {
         out.write_all(bytes)?;
     }
     out.flush()
@@ -87,10 +88,12 @@ fn run_file(arguments: &[&str]) {
         exit(EXIT_USAGE);
     });
     let reporter = Reporter::new(Listener::Person);
-    match contain(|| run(input, base, &reporter)) {
-        Ok(outcome) => {
-            print_figures(&outcome);
-            if let Some(Err(error)) = out.map(|folder| save(&folder, &outcome)) {
+    match contain(|| work(input, base, &reporter)) {
+        Ok(done) => {
+            if let Done::Version(outcome) = &done {
+                print_figures(outcome);
+            }
+            if let Some(Err(error)) = out.map(|folder| save(&folder, done)) {
                 eprintln!("the files cannot be written: {error}");
                 exit(EXIT_REFUSED);
             }
@@ -135,12 +138,15 @@ fn print_figures(outcome: &Outcome) {
     println!("gate {gate}\nledger {ledger}");
 }
 
-fn save(folder: &Path, outcome: &Outcome) -> io::Result<()> {
+fn save(folder: &Path, done: Done) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    for (header, bytes) in &outcome.blobs {
+    let result = match &done {
+        Done::Version(outcome) => serde_json::to_vec_pretty(&outcome.result)?,
+        Done::Reducer(outcome) => serde_json::to_vec_pretty(&outcome.result)?,
+    };
+    for (header, bytes) in &done.answer().1 {
         fs::write(folder.join(format!("{}.safetensors", header.kind.name())), bytes)?;
     }
-    let result = serde_json::to_vec_pretty(&outcome.result)?;
     fs::write(folder.join("result.json"), result)
 }
 

@@ -1,4 +1,4 @@
-//! A whole run: from the job to what is published.
+//! A whole training: from the job to what is published.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -31,21 +31,26 @@ use crate::self_train;
 use crate::text::{self, Text};
 use crate::texts::{Collector, Texts};
 
-/// A finished run.
+/// A finished training.
 pub struct Outcome {
     pub result: TrainingResult,
     pub blobs: Vec<(BlobHeader, Vec<u8>)>,
 }
 
-/// Reads the job, trains, and returns what is to be published. `base_dir` stands in for the
+/// Reads the job's rows, trains, and returns what is to be published. `base_dir` stands in for the
 /// folder of the header, which is another machine's when the job is a file.
 ///
 /// # Errors
 /// Every refusal of the steps.
-pub fn run(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) -> Result<Outcome> {
+pub fn run(
+    header: JobHeader,
+    input: &mut impl Read,
+    base_dir: Option<PathBuf>,
+    reporter: &Reporter,
+) -> Result<Outcome> {
     let mut meter = Meter::default();
     meter.phase("load");
-    let job = job::read(input, reporter)?;
+    let job = job::read(header, input, reporter)?;
     meter.phase("prepare");
     let (prepared, mut encoding) = prepare(&job, reporter)?;
     let compute = Compute::choose(&job.header.options)?;

@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use common::{job_of, tiny_base, train, Answer};
+use common::{job_of, read_job, tiny_base, train, Answer};
 use riskft_core::cell::{Cell, ColumnType};
 use riskft_core::dataset::hash::mix;
 use riskft_core::dataset::{self, Part};
@@ -103,7 +103,7 @@ fn scores_stay_probabilities_of_the_table() {
 #[test]
 fn made_up_rows_train_one_model_and_are_judged_by_none() {
     let reporter = Reporter::new(Listener::Person);
-    let read = |options| job::read(rare(ROWS, options).as_slice(), &reporter);
+    let read = |options| read_job(&rare(ROWS, options), &reporter);
     let job = read(json!({"balance": "smote", "repeats": 2})).map_err(|r| r.detail).expect("a job");
     let prepared = dataset::prepare(&job.dataset, &job.header).map_err(|r| r.detail).expect("rows");
     let encoding = encode::fit(&job.dataset, &prepared, &job.header);

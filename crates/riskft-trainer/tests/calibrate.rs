@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{timed_job_of, tiny_base, train, Answer};
+use common::{read_job, timed_job_of, tiny_base, train, Answer};
 use riskft_core::cell::{Cell, ColumnType};
 use riskft_core::dataset::hash::mix;
 use riskft_core::dataset::{self, Part};
@@ -11,7 +11,6 @@ use riskft_core::options::Method;
 use riskft_core::protocol::Event;
 use riskft_trainer::events::{Listener, Reporter};
 use riskft_trainer::folds::{Folds, Share};
-use riskft_trainer::job;
 use riskft_trainer::rows::{Reader, Rows};
 use riskft_trainer::texts::Collector;
 use serde_json::{json, Value};
@@ -128,7 +127,7 @@ fn without_a_time_column_nothing_changes() {
 #[test]
 fn no_model_of_the_backtest_sees_the_newest_rows() {
     let reporter = Reporter::new(Listener::Nobody);
-    let job = job::read(rising(Some("granted"), json!({})).as_slice(), &reporter);
+    let job = read_job(&rising(Some("granted"), json!({})), &reporter);
     let job = job.map_err(|r| r.detail).expect("a job");
     let prepared = dataset::prepare(&job.dataset, &job.header).map_err(|r| r.detail).expect("rows");
     let encoding = encode::fit(&job.dataset, &prepared, &job.header);

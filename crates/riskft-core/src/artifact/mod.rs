@@ -1,7 +1,7 @@
 //! The model file: safetensors with a JSON specification.
 //!
 //! A riskft model file is a safetensors file (<https://github.com/huggingface/safetensors>, format
-//! as of 0.6) whose `__metadata__` holds `riskft` = "1", `kind` = encoder | version | training and
+//! as of 0.6) whose `__metadata__` holds `riskft` = "1", `kind` = encoder | version | training | reducer and
 //! `specification` = JSON text. Reading one runs no code, takes memory only for the header (at
 //! most [`MAX_HEADER`] bytes) and hands out slices of the caller's bytes: usually a memory map
 //! that all backends share.
@@ -155,7 +155,7 @@ impl Artifact {
         if known.get("riskft").map(String::as_str) != Some(FORMAT) {
             return Err(ArtifactError::Metadata("riskft"));
         }
-        let kind = [BlobKind::Encoder, BlobKind::Version, BlobKind::Training]
+        let kind = BlobKind::ALL
             .into_iter()
             .find(|kind| known.get("kind").map(String::as_str) == Some(kind.name()))
             .ok_or(ArtifactError::Metadata("kind"))?;

@@ -8,6 +8,9 @@ use super::Dataset;
 use crate::protocol::JobHeader;
 use crate::refusal::{code, Refusal, Result};
 
+/// Names that one notice lists.
+const LISTED: usize = 10;
+
 /// Checks every name of the header against the columns of the data; the target's index.
 pub fn check(data: &Dataset, header: &JobHeader) -> Result<usize> {
     let mut seen = HashSet::new();
@@ -119,6 +122,14 @@ pub fn visible(name: &str) -> String {
         }
     }
     out
+}
+
+/// Names in one line, the first of them where there are many.
+pub fn listed(names: &[String]) -> String {
+    if names.len() <= LISTED {
+        return names.join(", ");
+    }
+    format!("{} and {} more", names[..LISTED].join(", "), names.len() - LISTED)
 }
 
 fn hidden(name: &str) -> String {

@@ -5,6 +5,7 @@
 
 use super::dates::MICROS_PER_DAY;
 use super::leak::{self, Alone, Groups, MISSING};
+use super::names::listed;
 use super::profile::Profile;
 use super::roles::{self, Decision};
 use super::{hash, names, split, target, Column, ColumnData, Dataset, Part};
@@ -86,8 +87,6 @@ impl Prepared {
 
 /// Rows of the leak check.
 const LEAK_ROWS: usize = 200_000;
-/// Names that one notice lists.
-const LISTED: usize = 10;
 
 /// Takes all decisions. Refusals are 42703 for a name that is no column, else 22023.
 pub fn prepare(data: &Dataset, header: &JobHeader) -> Result<Prepared> {
@@ -262,13 +261,6 @@ fn add_notices(prepared: &mut Prepared, data: &Dataset, header: &JobHeader) {
             prepared.notices.push(format!("{what}: {}", listed(&of)));
         }
     }
-}
-
-fn listed(names: &[String]) -> String {
-    if names.len() <= LISTED {
-        return names.join(", ");
-    }
-    format!("{} and {} more", names[..LISTED].join(", "), names.len() - LISTED)
 }
 
 /// At most `most` of `rows`, those with the lowest mixed hashes: the same rows in any order.

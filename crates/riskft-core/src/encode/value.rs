@@ -13,14 +13,21 @@ const MAX_NUMBER: f64 = 1e150;
 /// Dates beyond these days (years -768 and 12921) are infinite or mistaken: missing.
 const DAYS: std::ops::RangeInclusive<i64> = -1_000_000..=4_000_000;
 
+/// A cell of a column of numbers as a float8, held within 1e150; NaN = missing, as is every cell of
+/// another type.
+pub fn plain(cell: Cell<'_>) -> f64 {
+    match cell {
+        Cell::Int(v) => v as f64,
+        Cell::Float(v) if v.is_finite() => v.clamp(-MAX_NUMBER, MAX_NUMBER) + 0.0,
+        _ => f64::NAN,
+    }
+}
+
 /// The cell as a float8; NaN = missing. Flags are 0 and 1, dates days since 1970-01-01.
 pub fn number(cell: Cell<'_>, column: &EncodedColumn, reference: i32) -> f64 {
     match cell {
-        Cell::Null => f64::NAN,
+        Cell::Null | Cell::Int(_) | Cell::Float(_) => plain(cell),
         Cell::Bool(v) => f64::from(u8::from(v)),
-        Cell::Int(v) => v as f64,
-        Cell::Float(v) if v.is_finite() => v.clamp(-MAX_NUMBER, MAX_NUMBER) + 0.0,
-        Cell::Float(_) => f64::NAN,
         Cell::Date(_) | Cell::Timestamp(_) => days(micros(cell)),
         Cell::Text(text) if column.role == Role::Date => {
             days(dates::date(text, column.format, reference))

@@ -11,6 +11,7 @@ pub mod dwarf;
 pub mod grams;
 pub mod memory;
 mod models;
+pub mod reducers;
 mod settings;
 mod tables;
 pub mod trees;
@@ -56,6 +57,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "protocol", form: Form::Frames, run: tables::protocol, seeds: tables::jobs },
     Target { name: "dataset", form: Form::One, run: tables::dataset, seeds: tables::tables },
     Target { name: "grams", form: Form::Pair, run: grams::scored, seeds: grams::files },
+    Target { name: "reducer", form: Form::One, run: reducers::reducer, seeds: reducers::files },
     Target { name: "trees", form: Form::One, run: trees::lightgbm, seeds: trees::texts },
 ];
 

@@ -11,6 +11,9 @@ use riskft_core::cell::{Cell, ColumnType, SourceColumn, TypeHint};
 use riskft_core::dataset::hash::mix;
 use riskft_core::options::{Method, Options};
 use riskft_core::protocol::{BatchBuilder, Event, JobHeader, JobWriter, TrainingResult, PROTOCOL};
+use riskft_core::refusal::Result;
+use riskft_trainer::events::Reporter;
+use riskft_trainer::job::{self, Header, Job};
 use serde_json::{json, Value};
 
 /// A folder with the tiny base, made once for each name.
@@ -164,6 +167,14 @@ pub fn timed_job_of(
     writer.end().expect("a vector takes all")
 }
 
+/// The job of a training, as the trainer reads it.
+pub fn read_job(bytes: &[u8], reporter: &Reporter) -> Result<Job> {
+    match job::open(bytes)? {
+        (Header::Training(header), mut input) => job::read(*header, &mut input, reporter),
+        _ => panic!("the job of a training"),
+    }
+}
+
 /// What the trainer answered.
 pub struct Answer {
     pub events: Vec<Event>,
@@ -204,7 +215,7 @@ pub fn train_heard(job: &[u8], mut hear: impl FnMut(u32, &Event)) -> Answer {
         }
         let event: Event = serde_json::from_slice(&line).expect("a line is an event");
         hear(child.id(), &event);
-        let last = matches!(event, Event::Result(_) | Event::Refused(_));
+        let last = matches!(event, Event::Result(_) | Event::Reduction(_) | Event::Refused(_));
         answer.events.push(event);
         if last {
             break;
