@@ -12,11 +12,11 @@ use riskft_core::dataset::{self, Part};
 use riskft_core::encode;
 use riskft_core::model::Model;
 use riskft_core::options::Method;
+use riskft_trainer::balance;
 use riskft_trainer::events::{Listener, Reporter};
 use riskft_trainer::folds::{Folds, Share};
 use riskft_trainer::rows::{Reader, Rows};
 use riskft_trainer::texts::Collector;
-use riskft_trainer::{balance, job};
 use serde_json::{json, Value};
 
 const ROWS: usize = 3000;
