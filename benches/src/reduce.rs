@@ -137,20 +137,13 @@ fn beside(session: &mut Session, data: &Path, own: &Fit) -> String {
     let apart = mine.iter().zip(variances).map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f64::max);
     let loadings: Vec<f64> =
         session.values("SELECT loading FROM riskft.loadings ORDER BY component, column_name");
-    // The squares of all products of two bases of one space sum to its dimension.
-    let mut shared = 0.0;
-    for a in loadings.chunks_exact(COLUMNS) {
-        for b in components.chunks_exact(COLUMNS) {
-            let product: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
-            shared += product * product;
-        }
-    }
-    let angle = (COMPONENTS as f64 - shared).max(0.0).sqrt();
+    let angle =
+        loadings.chunks_exact(COLUMNS).map(|own| outside(own, components)).fold(0.0, f64::max);
     format!(
         "* scikit-learn, StandardScaler and PCA(svd_solver='covariance_eigh') on rows in memory: fit {:.1} s, \
          projection of all rows {:.1} s, peak memory {:.0} MiB; riskft without reading {:.1} s, {:.2} times as long\n\
-         * Largest relative difference of a variance {apart:.1e} (target 1e-6): {}; sine between the spaces at \
-         most {angle:.1e}: {}\n",
+         * Largest relative difference of a variance {apart:.1e} (target 1e-6): {}; largest part of a component \
+         outside the peer's space {angle:.1e} (target 1e-6): {}\n",
         figure("fit"),
         figure("project"),
         figure("peak") / f64::from(1 << 20),
@@ -159,6 +152,16 @@ fn beside(session: &mut Session, data: &Path, own: &Fit) -> String {
         verdict(apart < 1e-6),
         verdict(angle < 1e-6)
     )
+}
+
+/// Length of what a unit vector has outside the space of some others, of which each is a row.
+fn outside(own: &[f64], basis: &[f64]) -> f64 {
+    let mut rest = own.to_vec();
+    for other in basis.chunks_exact(own.len()) {
+        let along: f64 = own.iter().zip(other).map(|(a, b)| a * b).sum();
+        rest.iter_mut().zip(other).for_each(|(rest, other)| *rest -= along * other);
+    }
+    rest.iter().map(|v| v * v).sum::<f64>().sqrt()
 }
 
 /// A reducer of one component reads the same cells, and computes a quarter of the product.

@@ -211,6 +211,14 @@ fn as_many_components_as_there_are() {
         let last = opened(&fit).reducer().components().pop().expect("a component");
         assert!(last.cumulative <= 1.0 + 1e-9);
     }
+    // What is cut off takes its equals along.
+    let values = [2.0, 1.0, 1.0 - 1e-12, 1.0 - 2e-12, 0.5, 0.0];
+    for (wanted, vectors) in
+        [(1, 1), (2, 4), (3, 4), (4, 4), (5, 5), (6, 5)].map(|(k, v)| (Wanted::Count(k), v))
+    {
+        assert_eq!(needed(&values, 100, wanted), vectors, "{wanted:?}");
+    }
+    assert_eq!(needed(&values, 4, Wanted::Count(6)), 3);
     // Three rows span a plane, whatever their columns.
     let rows: Vec<Vec<f64>> =
         (0..3).map(|at| (0..7).map(|seed| value(at, seed)).collect()).collect();

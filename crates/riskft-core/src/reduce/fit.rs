@@ -1,6 +1,7 @@
 //! Moments and eigenvectors -> the fitted reducer.
 
-use super::{orient, Wanted};
+use super::orient::{end_of_equal, orient};
+use super::Wanted;
 use crate::dataset::names::{listed, visible};
 use crate::refusal::{code, Refusal, Result};
 
@@ -82,8 +83,8 @@ fn too_large(name: &str) -> Refusal {
         .hint("Exclude the column, or divide it in a SELECT.")
 }
 
-/// Eigenvalues of the correlation matrix of some columns, falling, and their unit vectors, the rows
-/// of `vectors`.
+/// Eigenvalues of the correlation matrix of some columns, falling, and unit vectors of the first of
+/// them, the rows of `vectors`: at least as many as [`needed`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Eigen {
     pub values: Vec<f64>,
@@ -105,6 +106,17 @@ pub struct Fit {
     pub rows: u64,
 }
 
+/// How many eigenvectors [`fit`] takes: those that are kept, and the others of the last one's
+/// eigenvalue. `values` are all eigenvalues of a correlation matrix, falling.
+pub fn needed(values: &[f64], rows: u64, wanted: Wanted) -> usize {
+    let in_rank = &values[..rank(values, rows).min(values.len())];
+    let (count, _) = count(in_rank, values.len() as f64, wanted);
+    match count.checked_sub(1) {
+        Some(last) if last < in_rank.len() => end_of_equal(in_rank, last),
+        _ => count,
+    }
+}
+
 /// Keeps as many components as are wanted. `columns` are those of the matrix, ascending by name;
 /// also says what was kept, in words.
 ///
@@ -118,7 +130,8 @@ pub fn fit(
 ) -> Result<(Fit, Vec<String>)> {
     let Eigen { values, mut vectors } = eigen;
     let finite = |vector: &Vec<f64>| vector.iter().all(|v| v.is_finite());
-    if !finite(&values) || !vectors.iter().all(finite) {
+    let enough = values.len() == columns.len() && needed(&values, rows, wanted) <= vectors.len();
+    if !enough || !finite(&values) || !vectors.iter().all(finite) {
         return Err(Refusal::new(code::DATA_EXCEPTION, "the components do not converge")
             .detail("The eigenvalues of the correlation matrix are not finite.")
             .hint("Exclude columns of absurd values."));

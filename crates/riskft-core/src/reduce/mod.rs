@@ -23,7 +23,7 @@ mod wanted;
 
 pub use columns::{is_number, plan, Plan};
 pub use file::{Component, Reducer};
-pub use fit::{fit, varying, Column, Eigen, Fit};
+pub use fit::{fit, needed, varying, Column, Eigen, Fit};
 pub use orient::orient;
 pub use project::Projector;
 pub use wanted::{Options, Wanted};

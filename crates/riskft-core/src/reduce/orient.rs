@@ -16,11 +16,10 @@ const TIED: f64 = 1e-9;
 ///
 /// `values` fall, and `vectors` holds one row of the same length for each.
 pub fn orient(values: &[f64], vectors: &mut [Vec<f64>]) {
-    let near = EQUAL * values.first().copied().unwrap_or(0.0);
+    let values = &values[..vectors.len()];
     let mut start = 0;
     while start < vectors.len() {
-        let is_equal = |at: &usize| values[*at - 1] - values[*at] < near;
-        let end = (start + 1..vectors.len()).take_while(is_equal).last().map_or(start, |at| at) + 1;
+        let end = end_of_equal(values, start);
         if end - start > 1 {
             settle(&mut vectors[start..end]);
         }
@@ -31,6 +30,13 @@ pub fn orient(values: &[f64], vectors: &mut [Vec<f64>]) {
             vector.iter_mut().for_each(|loading| *loading = 0.0 - *loading);
         }
     }
+}
+
+/// The end of the eigenvalues that equal the one at a place, through those between.
+pub(super) fn end_of_equal(values: &[f64], at: usize) -> usize {
+    let near = EQUAL * values.first().copied().unwrap_or(0.0);
+    let is_equal = |at: &usize| values[*at - 1] - values[*at] < near;
+    (at + 1..values.len()).take_while(is_equal).last().unwrap_or(at) + 1
 }
 
 /// Replaces vectors of one eigenvalue by the basis of their span that follows from the span alone.

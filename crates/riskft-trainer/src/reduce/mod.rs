@@ -12,7 +12,7 @@ use riskft_core::protocol::{
     broken, read_batch, read_frame, BlobHeader, BlobKind, Ledger, Progress, ReductionHeader,
     ReductionResult, FRAME_BATCH, FRAME_END,
 };
-use riskft_core::reduce::{fit, is_number, varying, MOST_COLUMNS};
+use riskft_core::reduce::{fit, is_number, needed, varying, Column, MOST_COLUMNS};
 use riskft_core::refusal::Result;
 
 pub use moments::{Moments, Summary, ROWS};
@@ -43,14 +43,15 @@ pub fn run(header: ReductionHeader, input: &mut impl Read, reporter: &Reporter) 
     meter.phase("solve");
     reporter.progress(Progress { phase: "solve".into(), total: 1, ..Progress::default() });
     let (kept, mut notices) = varying(&summary.columns, summary.rows)?;
-    let eigen = solve(&summary.correlation(&kept))?;
-    let columns = kept.iter().map(|index| summary.columns[*index].clone()).collect();
-    let (reducer, more) = fit(columns, summary.rows, eigen, header.wanted)?;
+    let columns: Vec<Column> = kept.iter().map(|index| summary.columns[*index].clone()).collect();
+    let (rows, wanted) = (summary.rows, header.wanted);
+    let eigen = solve(summary.correlation(&kept), |values| needed(values, rows, wanted))?;
+    let (reducer, more) = fit(columns, rows, eigen, wanted)?;
     notices.extend(more);
     notices.into_iter().for_each(|notice| reporter.notice(notice));
     let blobs = vec![blob(BlobKind::Reducer, reducer.write()?)];
     let mut ledger = Ledger {
-        rows: summary.rows,
+        rows,
         device: "cpu".to_owned(),
         precision: "f64".to_owned(),
         threads: threads as u32,

@@ -153,15 +153,21 @@ impl Moments {
         let means = column(&means);
         let (rows, sums) = &self.whole;
         let sums = column(sums).tr();
-        let products = match self.gaps {
+        // In place: each of these matrices may take the memory of all else.
+        let mut products = self.products;
+        match self.gaps {
             // Every row has every value, so that one of the sums' products stands for all three.
-            None => self.products - means.matmul(&sums),
-            Some(Gaps { sums: own, counts }) => {
-                let cross = &means * (own + sums);
-                let both = means.matmul(&means.tr()) * (counts + *rows as f64);
-                self.products - &cross - cross.tr() + both
+            None => drop(products.addmm_(&means.neg(), &sums)),
+            Some(Gaps { sums: mut cross, mut counts }) => {
+                cross += &sums;
+                cross *= &means;
+                products -= &cross;
+                products -= cross.tr();
+                counts += *rows as f64;
+                counts *= means.matmul(&means.tr());
+                products += counts;
             }
-        };
+        }
         let squares = to_doubles(&products.diagonal(0, 0, 1));
         let columns =
             self.columns.into_iter().zip(squares).map(|(c, square)| c.told(square, self.rows));
@@ -218,12 +224,17 @@ impl Sums {
 
 impl Summary {
     /// The correlation matrix of some columns, in their order.
-    pub fn correlation(&self, kept: &[usize]) -> Tensor {
-        let kept = index(kept.iter().copied(), Device::Cpu);
-        let products = self.products.index_select(0, &kept).index_select(1, &kept);
+    pub fn correlation(self, kept: &[usize]) -> Tensor {
+        let mut products = self.products;
+        if kept.len() < self.columns.len() {
+            let kept = index(kept.iter().copied(), Device::Cpu);
+            products = products.index_select(0, &kept).index_select(1, &kept);
+        }
         let roots = products.diagonal(0, 0, 1).sqrt().view([-1, 1]);
-        let mut correlation = (&products / &roots / roots.tr()).clamp(-1.0, 1.0);
-        correlation.fill_diagonal_(1.0, false)
+        products /= &roots;
+        products /= roots.tr();
+        let _ = products.clamp_(-1.0, 1.0);
+        products.fill_diagonal_(1.0, false)
     }
 }
 
@@ -312,10 +323,11 @@ mod tests {
                 .collect();
             let summary = of(&columns, 97);
             let all: Vec<usize> = (0..columns.len()).collect();
+            let told = summary.columns.clone();
             let correlation = to_doubles(&summary.correlation(&all));
             let plain: Vec<_> = columns.iter().map(|c| plainly(c)).collect();
             for (j, (mean, deviation, z)) in plain.iter().enumerate() {
-                let told = &summary.columns[j];
+                let told = &told[j];
                 assert!(
                     (told.mean - mean).abs() <= 1e-12 * deviation + 2.0 * mean.abs() * 1e-16,
                     "{rows} rows, mean of {j}: {} and {mean}",
