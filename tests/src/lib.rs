@@ -22,6 +22,7 @@ pub mod fixture;
 mod leftovers;
 mod log;
 pub mod process;
+pub mod reduction;
 mod refusal;
 mod session;
 mod standby;
