@@ -22,7 +22,10 @@
 //! | `publish` | verify, store, switch: one transaction |
 //! | `figures` | what a version reached and saw: its rows, written and read |
 //! | `model_cache` | stored model files -> memory maps, shared by all backends |
+//! | `row`, `call_site` | a row argument -> cells; what a call site of a function on a row has resolved |
 //! | `score` | risk_score, risk_score_json |
+//! | `explain`, `table` | risk_explain, riskft_importance, riskft_effect; the rows of a set |
+//! | `reason`, `points` | risk_reasons; risk_points, risk_grade |
 //! | `evaluate` | riskft_evaluate |
 //! | `lifecycle` | riskft_deploy, riskft_rollback, riskft_drop |
 //! | `transfer` | riskft_export_model, riskft_import_model |
@@ -30,10 +33,12 @@
 
 mod argument;
 mod base;
+mod call_site;
 mod catalog;
 mod datum;
 mod error;
 mod evaluate;
+mod explain;
 mod feed;
 mod figures;
 mod import;
@@ -43,17 +48,21 @@ mod listener;
 mod lock;
 mod model_cache;
 mod pause;
+mod points;
 mod progress;
 mod publish;
 mod queue;
+mod reason;
 mod relation;
 mod reprieve;
 mod request;
 mod rights;
+mod row;
 mod run;
 mod score;
 mod settings;
 mod spi;
+mod table;
 mod temporary;
 mod train;
 mod trainer_process;
@@ -66,6 +75,7 @@ pgrx::pg_module_magic!();
 pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
 pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["catalog"]);
 pgrx::extension_sql_file!("../sql/bases.sql", name = "bases", requires = ["views"]);
+pgrx::extension_sql_file!("../sql/explain.sql", name = "explain", requires = ["views"]);
 pgrx::extension_sql_file!(
     "../sql/functions.sql",
     name = "functions",

@@ -11,7 +11,7 @@ use crate::spi::{self, Param};
 
 /// Tables whose rows belong to a model. The model goes first: that waits for whoever holds it to
 /// add a row to the others.
-const OF_A_MODEL: [&str; 9] = [
+const OF_A_MODEL: [&str; 11] = [
     "model",
     "version",
     "metric",
@@ -19,6 +19,8 @@ const OF_A_MODEL: [&str; 9] = [
     "branch",
     "period_metric",
     "trial",
+    "importance",
+    "effect",
     "deployment",
     "privilege",
 ];

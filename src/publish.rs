@@ -103,7 +103,7 @@ pub fn store<B: AsRef<[u8]>>(
         store_blob(header, bytes.as_ref())?;
     }
     store_version(&model, run, result)?;
-    figures::store(model.id, model.version, result)?;
+    figures::store(model.id, model.version, &result.figures)?;
     Ok((Published { version: model.version, run }, model.owner))
 }
 

@@ -16,8 +16,10 @@ pub mod branches;
 pub mod device;
 pub mod evaluate;
 pub mod events;
+pub mod explain;
 pub mod failure;
 pub mod figures;
+pub mod files;
 pub mod finish;
 pub mod fit;
 pub mod fold;
@@ -34,7 +36,6 @@ pub mod ledger;
 pub mod lifeline;
 pub mod lightgbm;
 pub mod lora;
-pub mod random;
 pub mod ridge;
 pub mod rows;
 pub mod run;
@@ -50,6 +51,8 @@ pub mod texts;
 pub mod tune;
 pub mod tuning;
 pub mod words;
+
+pub use riskft_core::random;
 
 /// Exit status after a refusal.
 pub const EXIT_REFUSED: i32 = 1;

@@ -255,7 +255,7 @@ fn a_baseline_stands_beside_the_version() {
     let base = tiny_base("baseline");
     let answer = train(&job(ROWS, Method::None, &base, &quick(json!({}))));
     let result = answer.result();
-    let (baseline, branches) = result.branches.split_last().expect("branches");
+    let (baseline, branches) = result.figures.branches.split_last().expect("branches");
     println!("{baseline:?}");
     assert_eq!((baseline.branch.as_str(), baseline.weight), ("baseline", 0.0));
     assert!(baseline.auc.is_some_and(|auc| auc > 0.7));
@@ -263,7 +263,7 @@ fn a_baseline_stands_beside_the_version() {
     assert!(baseline.why.starts_with("scorecard") && baseline.seconds < 3.0);
     assert!(baseline.auc_without.is_none() && baseline.gain.is_none());
     assert!(!branches.is_empty());
-    let losses = result.branches.iter().filter_map(|branch| branch.test_log_loss);
+    let losses = result.figures.branches.iter().filter_map(|branch| branch.test_log_loss);
     // 0.69 is a coin's.
     assert!(losses.clone().all(|loss| loss < 0.69));
     assert_eq!(losses.count(), 1 + branches.iter().filter(|branch| branch.weight > 0.0).count());
