@@ -4,6 +4,7 @@
 mod accuracy;
 mod cells;
 mod cost;
+mod explain;
 mod scale;
 mod speed;
 mod training;
@@ -20,11 +21,12 @@ fn main() {
         }
         "accuracy" => accuracy::measure(),
         "cost" => cost::measure(),
+        "explain" => explain::measure(),
         "scale" => scale::measure(),
         "speed" => speed::measure(),
         other => {
             eprintln!(
-                "riskft-bench: no section \"{other}\"; accuracy, cells, cost, scale or speed"
+                "riskft-bench: no section \"{other}\"; accuracy, cells, cost, explain, scale or speed"
             );
             std::process::exit(2);
         }

@@ -182,7 +182,7 @@ fn branches_are_reported_as_they_stand_in_the_version() {
     let text = json!({"epochs": 0, "keep_text": "always"});
     let whole = train(&job(ROWS, Method::Lora, &base, &quick(text)));
     finished(&whole);
-    let reports = &whole.result().branches;
+    let reports = &whole.result().figures.branches;
     let weighs = reports.iter().filter(|report| report.weight > 0.0);
     assert_eq!(weighs.map(|r| r.branch.clone()).collect::<Vec<_>>(), kinds(&whole));
     assert!(kinds(&whole).contains(&"text".to_owned()));
