@@ -1,6 +1,6 @@
 //! risk_explain beside the Python package shap: golden values of one version, kept with its bytes.
 //!
-//! tests/golden/shap.py computes them by asking PostgreSQL for scores. The version was trained on 80
+//! tests/golden/by_shap.py computes them by asking PostgreSQL for scores. The version was trained on 80
 //! rows split by time, so that its background, all 64 fitted rows, is known to the script.
 
 use std::path::{Path, PathBuf};

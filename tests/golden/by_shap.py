@@ -1,6 +1,6 @@
 """Shapley values of one small version by the Python package shap (Lundberg & Lee 2017).
 
-    DATABASE_URL=... python3 tests/golden/shap.py
+    DATABASE_URL=... python3 tests/golden/by_shap.py
 
 trains nothing: it expects table `golden`, and model `golden` on it, as tests/tests/shap.rs makes them
 (`RISKFT_GOLDEN=make cargo test -p riskft-tests --test shap` leaves the model's bytes in shap.model).
@@ -76,6 +76,7 @@ golden = {
     "exact": exact.values.tolist(),
     "permutation": permuted.values.tolist(),
 }
-path = pathlib.Path(__file__).with_suffix(".json")
-path.write_text(json.dumps(golden, indent=1, ensure_ascii=False) + "\n")
+path = pathlib.Path(__file__).with_name("shap.json")
+lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in golden.items())
+path.write_text("{\n" + lines + "\n}\n")
 print(f"{len(newest)} rows, {asked} scores asked for, shap {shap.__version__}: {path}")
