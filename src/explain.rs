@@ -8,6 +8,7 @@ use pgrx::{name, pg_extern, FromDatum, IntoDatum};
 use riskft_core::cell::Cell;
 use riskft_core::encode::value::{label, Scratch};
 use riskft_core::explain::{Contribution, Explainer, Explanation};
+use riskft_core::options::Role;
 use riskft_core::protocol::{EffectReport, ImportanceReport};
 use riskft_core::refusal::{code, Refusal, Result};
 
@@ -143,12 +144,7 @@ fn lines(
 }
 
 /// Which side of usual a column's value is on, as riskft.reason_code tells it.
-pub fn direction(
-    role: riskft_core::options::Role,
-    cell: Cell<'_>,
-    at: &Contribution,
-) -> &'static str {
-    use riskft_core::options::Role;
+pub fn direction(role: Role, cell: Cell<'_>, at: &Contribution) -> &'static str {
     if label(cell, &mut Scratch::default()).is_none() {
         return "missing";
     }

@@ -5,6 +5,7 @@ use pgrx::pg_sys::{Datum, FunctionCallInfo};
 use pgrx::{FromDatum, IntoDatum};
 use riskft_core::cell::Cell;
 use riskft_core::encode::value::{label, Scratch};
+use riskft_core::explain::Contribution;
 use riskft_core::protocol::cut;
 use riskft_core::refusal::{code, Refusal, Result};
 
@@ -97,7 +98,7 @@ fn reasons(site: &mut CallSite<Reasons>, cells: &[Cell<'_>]) -> Result<Vec<Reaso
     let texts = site.own.texts.as_deref().unwrap_or_default();
     let columns = &model.specification().encoding.columns;
     let raising = found.ranked(&model).into_iter().filter(|c| c.contribution > c.error);
-    let reason = |at: riskft_core::explain::Contribution| {
+    let reason = |at: Contribution| {
         let (column, cell) = (&columns[at.column], cells[at.column]);
         let direction = direction(column.role, cell, &at);
         let text = find(texts, &column.name, direction);

@@ -52,7 +52,9 @@ fn a_version_is_explained_and_tells_what_matters() {
     assert!(figures.importances.is_sorted_by(|a, b| a.mean_abs_shap >= b.mean_abs_shap));
 
     // Risk rises with the amount; texts have no effects; a missing value comes last.
-    let of = |name: &str| figures.effects.iter().filter(move |e| e.column_name == name);
+    let of = |name: &'static str| {
+        figures.effects.iter().filter(move |effect| effect.column_name == name)
+    };
     let amounts: Vec<_> = of("amount").collect();
     let number = |value: &Option<String>| value.as_ref().map(|v| v.parse::<f64>().unwrap());
     let known: Vec<f64> = amounts.iter().filter_map(|e| number(&e.value)).collect();
@@ -60,7 +62,7 @@ fn a_version_is_explained_and_tells_what_matters() {
     assert!(amounts.last().is_some_and(|last| last.value.is_none()));
     let (first, last) = (amounts[0].mean_score, amounts[known.len() - 1].mean_score);
     assert!(first < last, "{first} {last}");
-    assert_eq!(of("amount").map(|e| e.rows).sum::<u64>(), of("grade").map(|e| e.rows).sum());
+    assert_eq!(of("amount").map(|e| e.rows).sum::<u64>(), of("grade").map(|e| e.rows).sum::<u64>());
     assert_eq!((of("grade").count(), of("note").count()), (3, 0));
     let phases = &answer.result().ledger.phases;
     assert!(phases.iter().any(|(phase, _)| phase == "explain"));

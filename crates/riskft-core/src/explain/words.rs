@@ -33,7 +33,7 @@ pub struct Word {
 impl Explainer {
     /// The words of a source column's text in their order, each with what it adds to the text's term.
     /// They do not tell what the column adds beside its text, nor what usual texts add: the column's
-    /// contribution less their sum. Nothing for a column that is no text of the version.
+    /// contribution less their sum. Nothing for a column that is no text of the version, or adds 0 as one.
     pub fn words(
         &mut self,
         scorer: &mut Scorer,
@@ -63,6 +63,10 @@ impl Explainer {
             scorer.text_terms(&row).0.iter().sum::<f64>()
         };
         let ends = (0.0, term(&vec![true; pieces.len()]));
+        if ends.1 == 0.0 {
+            // A text that no branch has a term of.
+            return Vec::new();
+        }
         let mut values = |coalitions: &[bool], out: &mut Vec<f64>| {
             for coalition in coalitions.chunks_exact(pieces.len()) {
                 pause();
