@@ -197,7 +197,7 @@ fn a_dishonest_bundle_is_refused() {
     };
     let damaged = Some("XX001".to_owned());
     assert_eq!(changed(TEXTS, &|_| ()), None);
-    let lies: [(&str, Change<'_>); 24] = [
+    let lies: [(&str, Change<'_>); 27] = [
         ("no version", &|e| {
             e.manifest.files.remove(0);
             e.files.remove(0);
