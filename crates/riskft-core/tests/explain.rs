@@ -181,6 +181,35 @@ fn words_sum_to_what_the_text_adds() {
 }
 
 #[test]
+fn a_version_of_text_alone_is_its_text() {
+    let tiny = tiny();
+    let with = |background: Background| {
+        let (mut specification, mut parts) = network(&tiny, 1, tiny.shape.clone());
+        let encoding = &mut specification.encoding;
+        (encoding.numbers, encoding.categories) = (Vec::new(), Vec::new());
+        encoding.statistics.clear();
+        specification.branches.retain(|branch| branch.kind == BranchKind::Text);
+        (specification.members, specification.grams) = (0, None);
+        specification.background = background;
+        (parts.network.members, parts.trees, parts.grams) = (Vec::new(), None, None);
+        let version = quantize::version(&specification, &parts, &TensorMap::new()).unwrap();
+        open(version, &tiny.base)
+    };
+    let usual: Vec<Vec<Cell<'_>>> = (0..6).map(usual_cells).collect();
+    let background = Background::of(&mut scorer(&with(Background::default())), &usual);
+    let mut scorer = scorer(&with(background));
+    let mut explainer = Explainer::new(&mut scorer).unwrap();
+    for row in 0..20 {
+        let found = explain(&mut scorer, &mut explainer, row);
+        let whole = scorer.log_odds(&cells(row)) - found.base;
+        for (column, of) in found.columns.iter().enumerate() {
+            let all = if column == NUMBERS + CATEGORIES { whole } else { 0.0 };
+            assert!((of.contribution - all).abs() < 1e-9 && of.error == 0.0, "row {row}: {of:?}");
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_explained_is_refused() {
     let whole_row = model(|specification, _| {
         specification.encoding.texts[1].source = TextSource::Row;
