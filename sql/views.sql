@@ -218,6 +218,35 @@ COMMENT ON COLUMN riskft.trials.log_loss IS 'Out-of-fold log-loss at its last ru
 COMMENT ON COLUMN riskft.trials.seconds IS 'Wall seconds over all its rungs';
 COMMENT ON COLUMN riskft.trials.state IS 'best (the version has its options), kept or dropped';
 
+CREATE VIEW riskft.importances WITH (security_barrier) AS
+SELECT m.name AS model, i.version, i.rank, i.column_name, i.mean_abs_shap, i.share
+FROM riskft.importance i JOIN riskft.model m USING (model_id)
+WHERE m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
+COMMENT ON VIEW riskft.importances IS
+    'How much each column moves the scores of each version, on test rows; empty with options.explain.rows = 0';
+COMMENT ON COLUMN riskft.importances.model IS 'Name of the model';
+COMMENT ON COLUMN riskft.importances.version IS 'Number of the version';
+COMMENT ON COLUMN riskft.importances.rank IS 'Place among the columns, from 1, the most important';
+COMMENT ON COLUMN riskft.importances.column_name IS 'Source column';
+COMMENT ON COLUMN riskft.importances.mean_abs_shap IS
+    'Mean magnitude of its contributions to the log odds';
+COMMENT ON COLUMN riskft.importances.share IS 'Of the sum over all columns, 0 to 1';
+
+CREATE VIEW riskft.effects WITH (security_barrier) AS
+SELECT m.name AS model, e.version, e.column_name, e.ordinal, e.value, e.mean_score, e.n
+FROM riskft.effect e JOIN riskft.model m USING (model_id)
+WHERE m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
+COMMENT ON VIEW riskft.effects IS
+    'Partial dependence: mean score of the test rows with one value in a column of all of them';
+COMMENT ON COLUMN riskft.effects.model IS 'Name of the model';
+COMMENT ON COLUMN riskft.effects.version IS 'Number of the version';
+COMMENT ON COLUMN riskft.effects.column_name IS 'Source column; texts have no effects';
+COMMENT ON COLUMN riskft.effects.ordinal IS
+    'Place among the column''s values, from 1: numbers and dates ascending, labels by frequency';
+COMMENT ON COLUMN riskft.effects.value IS 'The value; NULL stands for a missing one';
+COMMENT ON COLUMN riskft.effects.mean_score IS 'Mean calibrated score with this value in every row';
+COMMENT ON COLUMN riskft.effects.n IS 'Rows that the value stands for';
+
 CREATE VIEW riskft.gates WITH (security_barrier) AS
 SELECT m.name AS model, v.version,
        (v.gate ->> 'rows')::bigint AS rows,
@@ -273,5 +302,5 @@ COMMENT ON COLUMN riskft.privileges.model IS 'Name of the model or reducer';
 
 GRANT USAGE ON SCHEMA riskft TO PUBLIC;
 GRANT SELECT ON riskft.models, riskft.versions, riskft.runs, riskft.progress, riskft.phases, riskft.features,
-    riskft.metrics, riskft.branches, riskft.metrics_by_period, riskft.trials, riskft.gates,
-    riskft.costs, riskft.deployments, riskft.privileges TO PUBLIC;
+    riskft.metrics, riskft.branches, riskft.metrics_by_period, riskft.trials,
+    riskft.importances, riskft.effects, riskft.gates, riskft.costs, riskft.deployments, riskft.privileges TO PUBLIC;

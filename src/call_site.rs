@@ -4,7 +4,7 @@
 //! That can outlive a statement, so the name is resolved again whenever the snapshot changes.
 
 use std::collections::HashMap;
-use std::ffi::c_void;
+use std::ffi::{c_void, CStr};
 use std::rc::Rc;
 
 use pgrx::fcinfo::{pg_arg_is_null, pg_getarg_datum_raw};
@@ -24,8 +24,7 @@ use crate::settings;
 
 /// What a function does with rows, and which columns it wants of them.
 pub trait Worker: Sized + 'static {
-    /// Name of the function, and of its first argument.
-    const FUNCTION: &'static str;
+    /// Name of the first argument.
     const ARGUMENT: &'static str;
     /// Where names are found, and what to call with a value that is no row.
     const NAMES: &'static str;
@@ -79,12 +78,13 @@ impl SnapshotKey {
     }
 }
 
-/// What one call site has resolved.
-pub struct CallSite<W: Worker> {
+/// What one call site has resolved; `own` is the function's, made anew whenever the name is resolved.
+pub struct CallSite<W: Worker, T = ()> {
     name: String,
     key: Option<(SnapshotKey, Kernel)>,
     worker: Option<Rc<W>>,
     layout: Option<Layout>,
+    pub own: T,
 }
 
 /// Where a row type holds the columns that are wanted.
@@ -96,7 +96,7 @@ struct Layout {
     nulls: Vec<bool>,
 }
 
-impl<W: Worker> CallSite<W> {
+impl<W: Worker, T: Default + 'static> CallSite<W, T> {
     /// The call site's state, made at its first call and dropped with the FmgrInfo's memory, with its
     /// name resolved.
     ///
@@ -104,9 +104,9 @@ impl<W: Worker> CallSite<W> {
     /// `fcinfo` is a call of the worker's function, whose argument 0 is text; the returned borrow ends
     /// with the call.
     pub unsafe fn of<'a>(fcinfo: FunctionCallInfo) -> Result<&'a mut Self> {
-        unsafe extern "C-unwind" fn release<W: Worker>(site: *mut c_void) {
+        unsafe extern "C-unwind" fn release<W: Worker, T>(site: *mut c_void) {
             // SAFETY: the pointer came from Box::into_raw below; the callback runs once.
-            drop(unsafe { Box::from_raw(site.cast::<CallSite<W>>()) });
+            drop(unsafe { Box::from_raw(site.cast::<CallSite<W, T>>()) });
         }
         // SAFETY: fn_extra is ours alone: null, or what was put there here.
         unsafe {
@@ -117,15 +117,20 @@ impl<W: Worker> CallSite<W> {
                     size_of::<pg_sys::MemoryContextCallback>(),
                 )
                 .cast::<pg_sys::MemoryContextCallback>();
-                let new: CallSite<W> =
-                    CallSite { name: String::new(), key: None, worker: None, layout: None };
+                let new: CallSite<W, T> = CallSite {
+                    name: String::new(),
+                    key: None,
+                    worker: None,
+                    layout: None,
+                    own: T::default(),
+                };
                 let site = Box::into_raw(Box::new(new));
-                (*callback).func = Some(release::<W>);
+                (*callback).func = Some(release::<W, T>);
                 (*callback).arg = site.cast();
                 pg_sys::MemoryContextRegisterResetCallback((*info).fn_mcxt, callback);
                 (*info).fn_extra = site.cast();
             }
-            let site = &mut *(*info).fn_extra.cast::<CallSite<W>>();
+            let site = &mut *(*info).fn_extra.cast::<CallSite<W, T>>();
             site.resolve(fcinfo)?;
             Ok(site)
         }
@@ -153,6 +158,7 @@ impl<W: Worker> CallSite<W> {
         if !self.worker.as_ref().is_some_and(|known| Rc::ptr_eq(known, &worker)) {
             self.layout = None;
         }
+        self.own = T::default();
         self.worker = Some(worker);
         name.clone_into(&mut self.name);
         self.key = Some(key);
@@ -164,18 +170,20 @@ impl<W: Worker> CallSite<W> {
         self.worker.clone().ok_or_else(none)
     }
 
-    /// Hands the wanted cells of the row to `work`.
+    /// The name as it was given, without a version.
+    pub fn bare_name(&self) -> &str {
+        self.name.rsplit_once('@').map_or(&self.name, |(name, _)| name)
+    }
+
+    /// The wanted cells of the row.
     ///
     /// # Safety
-    /// Argument 1 of `fcinfo` is not NULL, and of the type that the call site says.
-    pub unsafe fn with_row<T>(
-        &mut self,
-        fcinfo: FunctionCallInfo,
-        work: impl FnOnce(&W, &[Cell<'_>]) -> T,
-    ) -> Result<T> {
+    /// Argument 1 of `fcinfo` is not NULL, and of the type that the call site says; the current memory
+    /// context outlives the cells.
+    pub unsafe fn cells<'a>(&mut self, fcinfo: FunctionCallInfo) -> Result<Vec<Cell<'a>>> {
         let worker = self.worker()?;
         // SAFETY: a composite datum points to a HeapTupleHeader, whose type says how to read it; the
-        // description is released after use; cells live in the current memory context for the call.
+        // description is released after use.
         unsafe {
             let header = row_header::<W>(fcinfo)?;
             let type_id = heap_tuple_header_get_type_id(header);
@@ -205,9 +213,7 @@ impl<W: Worker> CallSite<W> {
                 layout.nulls.as_mut_ptr(),
             );
             release_description(description);
-            let cells: Vec<Cell<'_>> =
-                layout.columns.iter().map(|(at, reader)| layout.cell(*at, *reader)).collect();
-            Ok(work(&worker, &cells))
+            Ok(layout.columns.iter().map(|(at, reader)| layout.cell(*at, *reader)).collect())
         }
     }
 }
@@ -230,13 +236,26 @@ unsafe fn row_header<W: Worker>(fcinfo: FunctionCallInfo) -> Result<pg_sys::Heap
     unsafe {
         let declared = pg_sys::get_fn_expr_argtype((*fcinfo).flinfo, 1);
         if !pg_sys::type_is_rowtype(declared) {
-            let name = std::ffi::CStr::from_ptr(pg_sys::format_type_be(declared));
-            return Err(Refusal::new("42804", format!("{} needs a row", W::FUNCTION))
+            let name = CStr::from_ptr(pg_sys::format_type_be(declared));
+            return Err(Refusal::new("42804", format!("{} needs a row", function_name(fcinfo)))
                 .detail(format!("Its second argument is of type {}.", name.to_string_lossy()))
                 .hint(W::ROWS));
         }
         let datum = pg_getarg_datum_raw(fcinfo, 1);
         Ok(pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast())
+    }
+}
+
+/// # Safety
+/// `fcinfo` is the server's.
+unsafe fn function_name(fcinfo: FunctionCallInfo) -> String {
+    // SAFETY: a name in the current memory context, or null where the function has just been dropped.
+    unsafe {
+        let name = pg_sys::get_func_name((*(*fcinfo).flinfo).fn_oid);
+        if name.is_null() {
+            return "function".to_owned();
+        }
+        CStr::from_ptr(name).to_string_lossy().into_owned()
     }
 }
 

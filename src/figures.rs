@@ -1,4 +1,5 @@
-//! What a version reached and what it saw, in rows: metrics, features, branches, periods, trials.
+//! What a version reached and what it saw, in rows: metrics, features, branches, periods,
+//! trials, importances, effects.
 //!
 //! Written by publishing and importing, read back by exporting. Dates of the core are days since
 //! 1970-01-01.
@@ -6,7 +7,8 @@
 use riskft_core::metrics::Metric;
 use riskft_core::options::Role;
 use riskft_core::protocol::{
-    BranchReport, FeatureReport, PartMetric, PeriodReport, TrainingResult, TrialReport,
+    BranchReport, EffectReport, FeatureReport, Figures, ImportanceReport, PartMetric, PeriodReport,
+    TrialReport,
 };
 use riskft_core::refusal::{code, Refusal, Result};
 use serde_json::Value;
@@ -14,13 +16,15 @@ use serde_json::Value;
 use crate::spi::{self, Param, Row};
 
 /// Stores the figures of a version, with the rights of the catalogue's owner.
-pub fn store(model_id: i64, version: i32, result: &TrainingResult) -> Result<()> {
+pub fn store(model_id: i64, version: i32, figures: &Figures) -> Result<()> {
     let of = Writer { model_id, version };
-    of.metrics(&result.metrics)?;
-    of.features(&result.features)?;
-    of.branches(&result.branches)?;
-    of.periods(&result.periods)?;
-    of.trials(&result.trials)
+    of.metrics(&figures.metrics)?;
+    of.features(&figures.features)?;
+    of.branches(&figures.branches)?;
+    of.periods(&figures.periods)?;
+    of.trials(&figures.trials)?;
+    of.importances(&figures.importances)?;
+    of.effects(&figures.effects)
 }
 
 /// Adds rows to one version.
@@ -133,6 +137,39 @@ impl Writer {
             )
         })
     }
+
+    fn importances(&self, importances: &[ImportanceReport]) -> Result<()> {
+        importances.iter().zip(1..).try_for_each(|(importance, rank)| {
+            self.insert(
+                "INSERT INTO riskft.importance (model_id, version, rank, column_name,
+                         mean_abs_shap, share)
+                 VALUES ($1, $2, $3, $4, $5, $6)",
+                vec![
+                    Param::Int4(rank),
+                    Param::Text(&importance.column_name),
+                    Param::Float8(importance.mean_abs_shap),
+                    Param::Float8(importance.share),
+                ],
+            )
+        })
+    }
+
+    fn effects(&self, effects: &[EffectReport]) -> Result<()> {
+        effects.iter().try_for_each(|effect| {
+            self.insert(
+                "INSERT INTO riskft.effect (model_id, version, column_name, ordinal, value,
+                         mean_score, n)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                vec![
+                    Param::Text(&effect.column_name),
+                    Param::Int4(whole(effect.ordinal)),
+                    Param::OptionalText(effect.value.as_deref()),
+                    Param::Float8(effect.mean_score),
+                    Param::Int8(count(effect.rows)),
+                ],
+            )
+        })
+    }
 }
 
 /// A count as bigint; what is beyond it is the largest.
@@ -145,15 +182,6 @@ fn whole(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-/// The figures of a version, in the order that the views show them.
-pub struct Figures {
-    pub metrics: Vec<PartMetric>,
-    pub features: Vec<FeatureReport>,
-    pub branches: Vec<BranchReport>,
-    pub periods: Vec<PeriodReport>,
-    pub trials: Vec<TrialReport>,
-}
-
 /// Reads what [`store`] wrote, with the rights of the catalogue's owner.
 pub fn read(model: &str, version: i32) -> Result<Figures> {
     let of = Reader { model, version };
@@ -163,7 +191,24 @@ pub fn read(model: &str, version: i32) -> Result<Figures> {
         branches: of.branches()?,
         periods: of.periods()?,
         trials: of.trials()?,
+        importances: of.importances()?,
+        effects: of.effects()?,
     })
+}
+
+/// The importances of a version, likewise.
+pub fn importances(model: &str, version: i32) -> Result<Vec<ImportanceReport>> {
+    Reader { model, version }.importances()
+}
+
+/// The effects of a version, likewise.
+pub fn effects(model: &str, version: i32) -> Result<Vec<EffectReport>> {
+    Reader { model, version }.effects()
+}
+
+/// The columns that a version saw, likewise.
+pub fn features(model: &str, version: i32) -> Result<Vec<FeatureReport>> {
+    Reader { model, version }.features()
 }
 
 /// Reads the rows of one version.
@@ -284,6 +329,33 @@ impl Reader<'_> {
                     log_loss: row.get(5),
                     seconds: row.get(6).unwrap_or_default(),
                     state: row.get(7).unwrap_or_default(),
+                })
+            },
+        )
+    }
+
+    fn importances(&self) -> Result<Vec<ImportanceReport>> {
+        self.select("t.column_name, t.mean_abs_shap, t.share", "importance", "t.rank", |row| {
+            Ok(ImportanceReport {
+                column_name: row.get(1).unwrap_or_default(),
+                mean_abs_shap: row.get(2).unwrap_or_default(),
+                share: row.get(3).unwrap_or_default(),
+            })
+        })
+    }
+
+    fn effects(&self) -> Result<Vec<EffectReport>> {
+        self.select(
+            "t.column_name, t.ordinal, t.value, t.mean_score, t.n",
+            "effect",
+            "t.column_name COLLATE \"C\", t.ordinal",
+            |row| {
+                Ok(EffectReport {
+                    column_name: row.get(1).unwrap_or_default(),
+                    ordinal: row.get::<i32>(2).unwrap_or_default().try_into().unwrap_or(0),
+                    value: row.get(3),
+                    mean_score: row.get(4).unwrap_or_default(),
+                    rows: row.get::<i64>(5).unwrap_or_default().try_into().unwrap_or(0),
                 })
             },
         )

@@ -27,6 +27,8 @@
 //! | `call_site` | functions of a name and a row: what they resolved, cells by column name |
 //! | `score` | risk_score, risk_score_json |
 //! | `reduce`, `project` | riskft_reduce; riskft_project, riskft.loadings |
+//! | `explain`, `table` | risk_explain, riskft_importance, riskft_effect; the rows of a set |
+//! | `reason`, `points` | risk_reasons; risk_points, risk_grade |
 //! | `evaluate` | riskft_evaluate |
 //! | `lifecycle` | riskft_deploy, riskft_rollback, riskft_drop |
 //! | `transfer` | riskft_export_model, riskft_import_model |
@@ -39,6 +41,7 @@ mod catalog;
 mod datum;
 mod error;
 mod evaluate;
+mod explain;
 mod feed;
 mod figures;
 mod import;
@@ -49,10 +52,12 @@ mod lock;
 mod model_cache;
 mod object;
 mod pause;
+mod points;
 mod progress;
 mod project;
 mod publish;
 mod queue;
+mod reason;
 mod reduce;
 mod relation;
 mod reprieve;
@@ -62,6 +67,7 @@ mod run;
 mod score;
 mod settings;
 mod spi;
+mod table;
 mod temporary;
 mod train;
 mod trainer_process;
@@ -76,6 +82,7 @@ pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
 pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["catalog"]);
 pgrx::extension_sql_file!("../sql/bases.sql", name = "bases", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/reduce.sql", name = "reduce", requires = ["views"]);
+pgrx::extension_sql_file!("../sql/explain.sql", name = "explain", requires = ["views"]);
 pgrx::extension_sql_file!(
     "../sql/functions.sql",
     name = "functions",

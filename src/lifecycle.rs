@@ -12,7 +12,7 @@ use crate::spi::{self, Param};
 
 /// Tables whose rows belong to a model or a reducer. It goes first itself: that waits for whoever
 /// holds it to add a row to the others.
-const OF_A_MODEL: [&str; 11] = [
+const OF_A_MODEL: [&str; 13] = [
     "model",
     "version",
     "reducer",
@@ -22,6 +22,8 @@ const OF_A_MODEL: [&str; 11] = [
     "branch",
     "period_metric",
     "trial",
+    "importance",
+    "effect",
     "deployment",
     "privilege",
 ];

@@ -24,7 +24,6 @@ use crate::spi::{self, Param};
 type Site = CallSite<RefCell<Projector>>;
 
 impl Worker for RefCell<Projector> {
-    const FUNCTION: &'static str = "riskft_project";
     const ARGUMENT: &'static str = "reducer";
     const NAMES: &'static str = "Name a reducer; the view riskft.reducers lists yours.";
     const ROWS: &'static str =
@@ -108,9 +107,10 @@ pub unsafe extern "C-unwind" fn riskft_project(fcinfo: FunctionCallInfo) -> Datu
         if pg_arg_is_null(fcinfo, 1) {
             return null(fcinfo);
         }
-        or_raise(
-            site.with_row(fcinfo, |projector, cells| array(projector.borrow_mut().project(cells))),
-        )
+        let cells = or_raise(site.cells(fcinfo));
+        let projector = or_raise(site.worker());
+        let projected = array(projector.borrow_mut().project(&cells));
+        projected
     }
 }
 

@@ -118,7 +118,7 @@ pub fn store<B: AsRef<[u8]>>(
         store_blob(header, bytes.as_ref())?;
     }
     store_version(&model, run, result)?;
-    figures::store(model.id, model.version, result)?;
+    figures::store(model.id, model.version, &result.figures)?;
     let object = Object { kind: Kind::Model, name: name.to_owned(), owner: model.owner };
     Ok((Published { version: model.version, run }, object))
 }

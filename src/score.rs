@@ -17,10 +17,10 @@ use crate::error::or_raise;
 use crate::json::Object;
 use crate::model_cache;
 
-type Site = CallSite<RefCell<Scorer>>;
+/// A call site of a function on a model and a row.
+pub type Site<T = ()> = CallSite<RefCell<Scorer>, T>;
 
 impl Worker for RefCell<Scorer> {
-    const FUNCTION: &'static str = "risk_score";
     const ARGUMENT: &'static str = "model";
     const NAMES: &'static str = "Name a model; the view riskft.models lists yours.";
     const ROWS: &'static str = "Pass the table's alias: SELECT risk_score('m', t) FROM loans t; for jsonb use risk_score_json.";
@@ -59,12 +59,11 @@ pub unsafe extern "C-unwind" fn risk_score(fcinfo: FunctionCallInfo) -> Datum {
     // SAFETY: fcinfo is the server's; argument 0 is text, argument 1 of the type that the call
     // site's expression says.
     unsafe {
-        let site = or_raise(Site::of(fcinfo));
+        let site: &mut Site = or_raise(Site::of(fcinfo));
         if pg_arg_is_null(fcinfo, 1) {
             return null(fcinfo);
         }
-        let score = site.with_row(fcinfo, |scorer, cells| scorer.borrow_mut().score(cells));
-        float8(or_raise(score.and_then(probability)))
+        float8(or_raise(score_row(site, fcinfo)))
     }
 }
 
@@ -77,13 +76,13 @@ pub unsafe extern "C-unwind" fn risk_score(fcinfo: FunctionCallInfo) -> Datum {
 pub unsafe extern "C-unwind" fn risk_score_json(fcinfo: FunctionCallInfo) -> Datum {
     // SAFETY: as for risk_score; argument 1 is jsonb.
     unsafe {
-        let site = or_raise(Site::of(fcinfo));
+        let site: &mut Site = or_raise(Site::of(fcinfo));
         let Some(features) = pg_getarg_datum(fcinfo, 1) else { return null(fcinfo) };
         float8(or_raise(score_json(site, Object::of(features))))
     }
 }
 
-fn float8(score: f64) -> Datum {
+pub fn float8(score: f64) -> Datum {
     score.into_datum().unwrap_or(Datum::from(0))
 }
 
@@ -92,6 +91,17 @@ fn float8(score: f64) -> Datum {
 pub unsafe fn null(fcinfo: FunctionCallInfo) -> Datum {
     // SAFETY: as promised.
     unsafe { pgrx::fcinfo::pg_return_null(fcinfo) }
+}
+
+/// # Safety
+/// Argument 1 of `fcinfo` is not NULL, and of the type that the call site says.
+pub unsafe fn score_row<T: Default + 'static>(
+    site: &mut Site<T>,
+    fcinfo: FunctionCallInfo,
+) -> Result<f64> {
+    // SAFETY: as promised.
+    let cells = unsafe { site.cells(fcinfo) }?;
+    finite(site.worker()?.borrow_mut().score(&cells))
 }
 
 fn missing_column(name: &str) -> Refusal {
@@ -115,11 +125,11 @@ fn score_json(site: &Site, features: Option<Object<'_>>) -> Result<f64> {
     let cells = columns
         .map(|c| features.cell(&c.name)?.ok_or_else(|| missing_column(&c.name)))
         .collect::<Result<Vec<Cell<'_>>>>()?;
-    probability(scorer.score(&cells))
+    finite(scorer.score(&cells))
 }
 
 /// Damaged weights can give sums beyond float4, and so no number.
-fn probability(score: f64) -> Result<f64> {
+pub fn finite(score: f64) -> Result<f64> {
     if score.is_finite() {
         return Ok(score);
     }

@@ -85,7 +85,7 @@ unsafe fn answer(
     let figure = |name: &str| {
         let of =
             |m: &&riskft_core::protocol::PartMetric| m.part == "test" && m.metric.metric == name;
-        result?.metrics.iter().find(of).and_then(|m| m.metric.value)
+        result?.figures.metrics.iter().find(of).and_then(|m| m.metric.value)
     };
     let values = [
         version.into_datum(),

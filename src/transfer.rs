@@ -6,7 +6,7 @@
 use pgrx::{pg_extern, pg_sys};
 use riskft_core::bundle::{Bundle, Manifest};
 use riskft_core::options::Method;
-use riskft_core::protocol::{BlobHeader, BlobKind, Ledger, TrainingResult};
+use riskft_core::protocol::{BlobHeader, BlobKind, Figures, Ledger, TrainingResult};
 use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::catalog::{self, ModelName, StoredFile, VersionFiles};
@@ -97,23 +97,14 @@ fn describe(model: &str, files: &VersionFiles) -> Result<Manifest> {
                 negative_label: text(8),
                 threshold: row.get(9).unwrap_or_default(),
                 gate: stored("gate", &text(10))?,
-                metrics: Vec::new(),
-                features: Vec::new(),
-                branches: Vec::new(),
-                periods: Vec::new(),
-                trials: Vec::new(),
+                figures: Figures::default(),
                 files: of_kinds(files).map(|(kind, file)| header(kind, file)).collect(),
             })
         },
     )?;
     let mut manifest =
         rows.into_iter().next().unwrap_or_else(|| Err(catalog::unknown_model(model)))?;
-    let figures = figures::read(model, files.version)?;
-    manifest.metrics = figures.metrics;
-    manifest.features = figures.features;
-    manifest.branches = figures.branches;
-    manifest.periods = figures.periods;
-    manifest.trials = figures.trials;
+    manifest.figures = figures::read(model, files.version)?;
     Ok(manifest)
 }
 
@@ -161,11 +152,7 @@ fn result(manifest: &Manifest) -> TrainingResult {
         positive_label: manifest.positive_label.clone(),
         negative_label: manifest.negative_label.clone(),
         threshold: manifest.threshold,
-        features: manifest.features.clone(),
-        metrics: manifest.metrics.clone(),
-        branches: manifest.branches.clone(),
-        periods: manifest.periods.clone(),
-        trials: manifest.trials.clone(),
+        figures: manifest.figures.clone(),
         gate: manifest.gate.clone(),
         ledger: Ledger::default(),
         incumbent: None,

@@ -4,6 +4,7 @@
 mod accuracy;
 mod cells;
 mod cost;
+mod explain;
 mod reduce;
 mod scale;
 mod speed;
@@ -22,11 +23,12 @@ fn main() {
         "accuracy" => accuracy::measure(),
         "cost" => cost::measure(),
         "reduce" => reduce::measure(),
+        "explain" => explain::measure(),
         "scale" => scale::measure(),
         "speed" => speed::measure(),
         other => {
             eprintln!(
-                "riskft-bench: no section \"{other}\"; accuracy, cells, cost, reduce, scale or speed"
+                "riskft-bench: no section \"{other}\"; accuracy, cells, cost, explain, reduce, scale or speed"
             );
             std::process::exit(2);
         }

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use riskft_tests::{fixture, Database};
 
-const DOCUMENTS: &[&str] = &["README.md", "docs/operate.md", "docs/clients.md", "docs/security.md"];
+const DOCUMENTS: &[&str] =
+    &["README.md", "docs/operate.md", "docs/reference.md", "docs/clients.md", "docs/security.md"];
 
 struct Block {
     line: usize,

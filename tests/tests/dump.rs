@@ -23,6 +23,10 @@ const TABLES: &[&str] = &[
     "branch",
     "period_metric",
     "trial",
+    "importance",
+    "effect",
+    "reason_code",
+    "grade",
     "blob",
     "blob_chunk",
     "deployment",
@@ -30,6 +34,7 @@ const TABLES: &[&str] = &[
     "reducer",
     "component",
 ];
+const OUTLIVES_A_MODEL: &[&str] = &["run", "reason_code", "grade"];
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than a dump takes.
 const LONG: &str =
@@ -47,6 +52,11 @@ fn origin(cluster: &Cluster) -> (Database<'_>, String) {
     analyst.run(&small_training("m", "loans", "\"seed\": 9, \"deploy\": \"always\", "));
     fixture::more_figures(&database);
     analyst.run("CALL riskft_reduce('pca', 'SELECT loan_id, amount FROM loans', 2)");
+    database.superuser().run(
+        "INSERT INTO riskft.reason_code (model, column_name, direction, code, reason)
+             VALUES ('m', 'amount', 'high', 'R1', 'The amount is high'), (NULL, 'grade', 'any', 'R2', 'é');
+         INSERT INTO riskft.grade (model, grade, at_least) VALUES ('m', 'A', 0), (NULL, 'B', 0)",
+    );
     database.superuser().run("CREATE ROLE reader LOGIN");
     analyst
         .run("SELECT riskft_grant('m', 'reader', 'score'); GRANT SELECT ON loans, notes TO reader");
@@ -180,7 +190,7 @@ fn plain_and_custom_dumps_keep_everything() {
             analyst.run(&format!("SELECT riskft_drop('{model}')"));
         }
         superuser.run("SELECT riskft_drop('new')");
-        for table in TABLES.iter().filter(|table| **table != "run") {
+        for table in TABLES.iter().filter(|table| !OUTLIVES_A_MODEL.contains(table)) {
             let rows: i64 = superuser.value(&format!("SELECT count(*) FROM riskft.{table}"));
             assert_eq!(rows, 0, "{name}: dropped models leave rows in riskft.{table}");
         }

@@ -21,6 +21,12 @@ const ACTIONS: &[(&str, Option<&str>)] = &[
     ("SELECT risk_score('m@1', l) FROM loans l WHERE loan_id = 7", Some("score")),
     ("SELECT risk_score_json('m', '{\"amount\": 5, \"grade\": \"a\"}')", Some("score")),
     ("SELECT * FROM riskft_evaluate('m', 'loans', 'defaulted')", Some("score")),
+    ("SELECT e.* FROM loans l, risk_explain('m', l) e WHERE loan_id = 7", Some("score")),
+    ("SELECT r.* FROM loans l, risk_reasons('m', l) r WHERE loan_id = 7", Some("score")),
+    ("SELECT risk_points('m', l) FROM loans l WHERE loan_id = 7", Some("score")),
+    ("SELECT risk_grade('m', l) FROM loans l WHERE loan_id = 7", Some("score")),
+    ("SELECT * FROM riskft_importance('m')", Some("score")),
+    ("SELECT * FROM riskft_effect('m', 'amount')", Some("score")),
     ("TRAIN", Some("train")),
     ("SELECT riskft_deploy('m', 1)", Some("deploy")),
     ("SELECT riskft_rollback('m')", Some("deploy")),
@@ -34,6 +40,7 @@ const ACTIONS: &[(&str, Option<&str>)] = &[
 fn each_privilege_allows_its_own_and_nothing_else() {
     let (database, mut analyst) = small_model();
     analyst.run(&train("m", "\"deploy\": \"always\", "));
+    database.superuser().run("INSERT INTO riskft.grade (grade, at_least) VALUES ('any', 0)");
     let role = database.role("low");
     let mut low = database.user(&role);
     for granted in [None, Some("score"), Some("train"), Some("deploy")] {

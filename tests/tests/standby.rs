@@ -48,6 +48,10 @@ fn reads_without_writing(session: &mut Session, exported: &[u8]) {
              WHERE loan_id < 5;
          SELECT risk_score_json('m', '{\"amount\": 7, \"grade\": \"a\"}');
          SELECT * FROM riskft_evaluate('m', 'loans', 'defaulted');
+         SELECT e.* FROM loans l, risk_explain('m', l) e WHERE loan_id < 5;
+         SELECT r.* FROM notes n, risk_reasons('t', n) r WHERE note_id < 5;
+         SELECT risk_points('m', l) FROM loans l WHERE loan_id < 5;
+         SELECT * FROM riskft_importance('m'); SELECT * FROM riskft_effect('m', 'amount');
          SET LOCAL force_parallel_mode = on; SELECT avg(risk_score('m', l)) FROM loans l",
     );
     for view in [

@@ -40,6 +40,8 @@ fn described(session: &mut Session) -> Vec<String> {
         "SELECT to_jsonb(b) FROM riskft.branches b WHERE version = 1",
         "SELECT to_jsonb(p) FROM riskft.metrics_by_period p WHERE version = 1",
         "SELECT to_jsonb(t) FROM riskft.trials t WHERE version = 1",
+        "SELECT to_jsonb(i) FROM riskft.importances i WHERE version = 1",
+        "SELECT to_jsonb(e) FROM riskft.effects e WHERE version = 1",
         "SELECT to_jsonb(g) FROM riskft.gates g WHERE version = 1",
         "SELECT jsonb_build_array(relation, target, method, base, options, state)
          FROM riskft.runs WHERE model = 'm'",
@@ -55,7 +57,7 @@ fn described(session: &mut Session) -> Vec<String> {
 fn a_version_moves_to_another_database_and_another_cluster() {
     let (database, mut analyst) = small_model();
     fixture::more_figures(&database);
-    for view in ["branches", "metrics_by_period", "trials"] {
+    for view in ["branches", "metrics_by_period", "trials", "importances", "effects"] {
         let rows: i64 = analyst.value(&format!("SELECT count(*) FROM riskft.{view}"));
         assert!(rows > 0, "riskft.{view} is empty");
     }

@@ -280,6 +280,7 @@ fn network(
         threshold: 0.5,
         positive_label: "true".into(),
         negative_label: "false".into(),
+        background: Default::default(),
     };
     let network = FloatNetwork { members: vec![member; 3], texts: vec![text; texts] };
     (specification, Parts { network, ..Parts::default() })

@@ -24,10 +24,7 @@ use sha2::{Digest as _, Sha256};
 use crate::artifact::{self, Artifact, Storage};
 use crate::model::Model;
 use crate::options::Method;
-use crate::protocol::{
-    BlobHeader, BlobKind, BranchReport, FeatureReport, GateReport, PartMetric, PeriodReport,
-    TrialReport,
-};
+use crate::protocol::{BlobHeader, BlobKind, Figures, GateReport};
 use crate::refusal::{code, Refusal, Result};
 
 /// Begins an exported model. As in PNG, the bytes after the name are the first to suffer from a
@@ -62,17 +59,8 @@ pub struct Manifest {
     /// 0..=1
     pub threshold: f64,
     pub gate: GateReport,
-    pub metrics: Vec<PartMetric>,
-    pub features: Vec<FeatureReport>,
-    /// Versions of before there were branches have none.
-    #[serde(default)]
-    pub branches: Vec<BranchReport>,
-    /// Empty without a time column.
-    #[serde(default)]
-    pub periods: Vec<PeriodReport>,
-    /// Empty without a search.
-    #[serde(default)]
-    pub trials: Vec<TrialReport>,
+    #[serde(flatten)]
+    pub figures: Figures,
     /// One of kind version; at most one each of kinds encoder and training.
     pub files: Vec<BlobHeader>,
 }
@@ -107,19 +95,23 @@ impl Manifest {
                 "It must hold one file of kind version, and at most one each of kinds encoder and training.",
             ));
         }
-        let twice = repeats(self.metrics.iter().map(|m| (&m.part, &m.metric.metric)))
-            || repeats(self.branches.iter().map(|b| &b.branch))
-            || repeats(self.periods.iter().map(|p| (&p.part, p.begins)))
-            || repeats(self.trials.iter().map(|t| t.trial));
+        let f = &self.figures;
+        let twice = repeats(f.metrics.iter().map(|m| (&m.part, &m.metric.metric)))
+            || repeats(f.branches.iter().map(|b| &b.branch))
+            || repeats(f.periods.iter().map(|p| (&p.part, p.begins)))
+            || repeats(f.trials.iter().map(|t| t.trial))
+            || repeats(f.importances.iter().map(|i| &i.column_name))
+            || repeats(f.effects.iter().map(|e| (&e.column_name, e.ordinal)));
         if twice {
             return Err(damaged("Its manifest gives a figure twice."));
         }
-        if let Some(period) = self.periods.iter().find(|p| !DATES.contains(&p.begins)) {
+        if let Some(period) = f.periods.iter().find(|p| !DATES.contains(&p.begins)) {
             return Err(damaged(format!("Its period \"{}\" begins on no date.", period.period)));
         }
-        let counts = self.trials.iter().flat_map(|t| [t.trial, t.rungs]);
-        if let Some(count) = counts.into_iter().find(|n| i32::try_from(*n).is_err()) {
-            return Err(damaged(format!("It counts trials or their rungs up to {count}.")));
+        let trials = f.trials.iter().flat_map(|t| [t.trial, t.rungs]);
+        let mut counts = trials.chain(f.effects.iter().map(|e| e.ordinal));
+        if let Some(count) = counts.find(|n| i32::try_from(*n).is_err()) {
+            return Err(damaged(format!("It counts trials, rungs or values up to {count}.")));
         }
         if !(0.0..=1.0).contains(&self.threshold) {
             return Err(damaged(format!("Its threshold is {}.", self.threshold)));

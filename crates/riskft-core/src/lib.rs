@@ -19,10 +19,13 @@
 //! | [`trees`] | boosted trees, read from LightGBM's text and scored from flat arrays |
 //! | [`reduce`] | principal components: which columns, the fitted reducer, its file, projection |
 //! | [`scorecard`] | weights of evidence, for the baseline beside each version |
+//! | [`points`] | log odds on the scale of a scorecard |
 //! | [`artifact`] | the model file: safetensors with a JSON specification |
 //! | [`bundle`] | a version as one string of bytes, on its way to another database |
 //! | [`model`] | a loaded version: cells -> probability |
+//! | [`explain`] | what each source column adds to a score, and the background it is told against |
 //! | [`blend`] | weights of branches, from their out-of-fold logits |
+//! | [`random`] | orders and draws from a seed
 //! | [`metrics`], [`calibrate`] | figures of a model, and Platt's calibration |
 #![forbid(unsafe_op_in_unsafe_fn)]
 
@@ -34,6 +37,7 @@ pub mod cell;
 pub mod dataset;
 pub mod encode;
 pub mod encoder;
+pub mod explain;
 pub mod gemm;
 pub mod grams;
 pub mod math;
@@ -41,8 +45,10 @@ pub mod metrics;
 pub mod model;
 pub mod network;
 pub mod options;
+pub mod points;
 pub mod protocol;
 pub mod quantize;
+pub mod random;
 pub mod reduce;
 pub mod refusal;
 pub mod scorecard;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::explain::MOST_ROWS;
 use crate::refusal::{code, Refusal, Result};
 pub use kinds::*;
 
@@ -52,6 +53,7 @@ pub struct Options {
     pub unlabelled: Unlabelled,
     pub calibrate: Calibrate,
     pub search: Search,
+    pub explain: Explain,
     pub text: TextMode,
     pub keep_text: KeepText,
     pub keep_tuned: KeepTuned,
@@ -115,6 +117,7 @@ impl Default for Options {
             unlabelled: Unlabelled::Ignore,
             calibrate: Calibrate::All,
             search: Search { trials: 0, minutes: 0.0, keep_on_cancel: false },
+            explain: Explain { background: 16, rows: 256 },
             text: TextMode::Fields,
             keep_text: KeepText::Better,
             keep_tuned: KeepTuned::Better,
@@ -194,6 +197,8 @@ impl Options {
         range("trees.min_rows", self.trees.min_rows as f64, 0.0, 100_000.0)?;
         range("search.trials", self.search.trials as f64, 0.0, 1000.0)?;
         range("search.minutes", self.search.minutes, 0.0, 10_000.0)?;
+        range("explain.background", self.explain.background as f64, 1.0, MOST_ROWS as f64)?;
+        range("explain.rows", self.explain.rows as f64, 0.0, 4096.0)?;
         range("hidden", self.hidden as f64, 8.0, 1024.0)?;
         range("max_tokens", self.max_tokens as f64, 0.0, 4096.0)?;
         range("threads", self.threads as f64, 0.0, 1024.0)?;

@@ -107,7 +107,7 @@ pub enum Event {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// load | prepare | encode | search | network | trees | grams | text | tune | baseline | quantize |
-    /// evaluate; of a reduction load | solve
+    /// evaluate | explain; of a reduction load | solve
     pub phase: String,
     pub done: u64,
     pub total: u64,
@@ -168,17 +168,8 @@ pub struct TrainingResult {
     pub negative_label: String,
     /// Decision threshold on the probability: best F1 on the validation rows.
     pub threshold: f64,
-    pub features: Vec<FeatureReport>,
-    pub metrics: Vec<PartMetric>,
-    /// In the order of riskft.branches.
-    #[serde(default)]
-    pub branches: Vec<BranchReport>,
-    /// Empty without a time column.
-    #[serde(default)]
-    pub periods: Vec<PeriodReport>,
-    /// Empty without a search.
-    #[serde(default)]
-    pub trials: Vec<TrialReport>,
+    #[serde(flatten)]
+    pub figures: Figures,
     pub gate: GateReport,
     pub ledger: Ledger,
     /// None where no version was deployed before.

@@ -10,8 +10,8 @@ use riskft_core::metrics::Metric;
 use riskft_core::network::TensorMap;
 use riskft_core::options::{Method, Role};
 use riskft_core::protocol::{
-    BlobHeader, BlobKind, BranchReport, FeatureReport, GateReport, PartMetric, PeriodReport,
-    TrialReport,
+    BlobHeader, BlobKind, BranchReport, EffectReport, FeatureReport, Figures, GateReport,
+    ImportanceReport, PartMetric, PeriodReport, TrialReport,
 };
 use riskft_core::quantize;
 use serde_json::{json, Value};
@@ -43,21 +43,25 @@ impl Export {
                 negative_label: "false".into(),
                 threshold: 0.3,
                 gate: GateReport { rows: 9, change_max: 0.1 + 0.2, ..GateReport::default() },
-                metrics: vec![
-                    figure("test", "auc", Some(0.700_000_000_000_000_1)),
-                    figure("test", "ks", None),
-                ],
-                features: vec![FeatureReport {
-                    column_name: "a \"b\"".into(),
-                    role: Role::Number,
-                    why: "numbers".into(),
-                    missing_share: 1.0 / 3.0,
-                    distinct_values: u64::MAX,
-                    alone_auc: Some(0.61),
-                }],
-                branches: vec![branch("network", 0.7), branch("baseline", 0.0)],
-                periods: vec![period("test", 13_149), period("validation", 13_149)],
-                trials: vec![trial(1), trial(2)],
+                figures: Figures {
+                    metrics: vec![
+                        figure("test", "auc", Some(0.700_000_000_000_000_1)),
+                        figure("test", "ks", None),
+                    ],
+                    features: vec![FeatureReport {
+                        column_name: "a \"b\"".into(),
+                        role: Role::Number,
+                        why: "numbers".into(),
+                        missing_share: 1.0 / 3.0,
+                        distinct_values: u64::MAX,
+                        alone_auc: Some(0.61),
+                    }],
+                    branches: vec![branch("network", 0.7), branch("baseline", 0.0)],
+                    periods: vec![period("test", 13_149), period("validation", 13_149)],
+                    trials: vec![trial(1), trial(2)],
+                    importances: vec![importance("n"), importance("k")],
+                    effects: vec![effect(1), effect(2)],
+                },
                 files: Vec::new(),
             },
             files: Vec::new(),
@@ -124,6 +128,15 @@ fn trial(number: u32) -> TrialReport {
     }
 }
 
+fn importance(column: &str) -> ImportanceReport {
+    ImportanceReport { column_name: column.into(), mean_abs_shap: 1.0 / 3.0, share: 0.5 }
+}
+
+fn effect(ordinal: u32) -> EffectReport {
+    let value = (ordinal == 1).then(|| "é".into());
+    EffectReport { column_name: "k".into(), ordinal, value, mean_score: 0.1, rows: 7 }
+}
+
 /// SQLSTATE of the refusal; of a whole reading, for the files alone may give it away.
 fn code(bytes: &[u8]) -> Option<String> {
     let whole = Bundle::open(bytes, MOST).and_then(|bundle| bundle.model().map(|_| ()));
@@ -184,7 +197,7 @@ fn a_dishonest_bundle_is_refused() {
     };
     let damaged = Some("XX001".to_owned());
     assert_eq!(changed(TEXTS, &|_| ()), None);
-    let lies: [(&str, Change<'_>); 24] = [
+    let lies: [(&str, Change<'_>); 27] = [
         ("no version", &|e| {
             e.manifest.files.remove(0);
             e.files.remove(0);
@@ -219,14 +232,17 @@ fn a_dishonest_bundle_is_refused() {
         ("another label", &|e| e.manifest.positive_label = "yes".into()),
         ("another threshold", &|e| e.manifest.threshold = 0.31),
         ("a threshold above one", &|e| e.manifest.threshold = 1.5),
-        ("a figure twice", &|e| e.manifest.metrics.push(figure("test", "auc", None))),
-        ("a branch twice", &|e| e.manifest.branches.push(branch("network", 0.1))),
-        ("a period twice", &|e| e.manifest.periods.push(period("test", 13_149))),
-        ("a trial twice", &|e| e.manifest.trials.push(trial(2))),
-        ("a period before all dates", &|e| e.manifest.periods[0].begins = -2_440_589),
-        ("a period after all dates", &|e| e.manifest.periods[0].begins = i32::MAX),
-        ("too many trials", &|e| e.manifest.trials[0].trial = 1 << 31),
-        ("a zero byte in a trial", &|e| e.manifest.trials[0].options = json!({"a": "\0"})),
+        ("a figure twice", &|e| e.manifest.figures.metrics.push(figure("test", "auc", None))),
+        ("a branch twice", &|e| e.manifest.figures.branches.push(branch("network", 0.1))),
+        ("a period twice", &|e| e.manifest.figures.periods.push(period("test", 13_149))),
+        ("a trial twice", &|e| e.manifest.figures.trials.push(trial(2))),
+        ("an importance twice", &|e| e.manifest.figures.importances.push(importance("k"))),
+        ("an effect twice", &|e| e.manifest.figures.effects.push(effect(2))),
+        ("too many effects", &|e| e.manifest.figures.effects[0].ordinal = 1 << 31),
+        ("a period before all dates", &|e| e.manifest.figures.periods[0].begins = -2_440_589),
+        ("a period after all dates", &|e| e.manifest.figures.periods[0].begins = i32::MAX),
+        ("too many trials", &|e| e.manifest.figures.trials[0].trial = 1 << 31),
+        ("a zero byte in a trial", &|e| e.manifest.figures.trials[0].options = json!({"a": "\0"})),
         ("a zero byte", &|e| e.manifest.relation = "a\0b".into()),
         ("a zero byte within", &|e| e.manifest.options = json!({"a": [{"\0": 1}]})),
     ];
@@ -311,7 +327,7 @@ fn unknown_facts_are_passed_over_and_missing_ones_refused() {
     };
     assert_eq!(described(&|m| drop(m.insert("tested_by".into(), json!({"name": "x"})))), None);
     // What versions of before the branches lack.
-    for fact in ["branches", "periods", "trials"] {
+    for fact in ["branches", "periods", "trials", "importances", "effects"] {
         assert_eq!(described(&|m| drop(m.remove(fact))), None, "{fact}");
     }
     for fact in ["positive_label", "files", "method", "gate"] {

@@ -4,9 +4,10 @@ mod engine;
 
 use std::sync::Arc;
 
-use engine::version::{network, rows, tiny, TEXTS};
+use engine::version::{network, rows, tiny, usual_cells, TEXTS};
 use engine::{tiny_vocabulary, Random};
 use riskft_core::artifact;
+use riskft_core::explain::Explainer;
 use riskft_core::gemm::Kernel;
 use riskft_core::model::{Model, Scorer, Specification};
 use riskft_core::network::{FloatTensor, TensorMap};
@@ -126,6 +127,17 @@ fn lying_specifications_are_refused() {
         ("/encoder/shape/vocabulary", 1_000_000_000_000u64.into()),
         ("/encoder/shape/adapter", 8.into()),
         ("/encoder", serde_json::Value::Null),
+        ("/background/rows/0/codes/0", 9.into()),
+        ("/background/rows/1/codes", serde_json::Value::Array(vec![])),
+        ("/background/rows/1/values", vec![1.0; 11].into()),
+        ("/background/rows/0/values/0", "1".into()),
+        ("/background/rows/0/keys", vec![0u64; 4].into()),
+        ("/background/rows/0/keys/0", (-1).into()),
+        ("/background/rows/0/labels", vec![7u64].into()),
+        ("/background/texts", vec![0.5].into()),
+        ("/background/texts/0", serde_json::Value::Null),
+        ("/background/rows", vec![serde_json::Value::Null; 2].into()),
+        ("/background", serde_json::Value::Null),
         ("/calibration", 3.into()),
         ("/threshold", serde_json::Value::Null),
     ] {
@@ -173,6 +185,10 @@ fn damaged_files_never_panic() {
                 let mut scorer = Scorer::new(Arc::new(model), Kernel::detect(), 500);
                 for row in &rows {
                     scorer.score_row(row);
+                }
+                if let Ok(mut explainer) = Explainer::new(&mut scorer) {
+                    let cells = usual_cells(round % 7);
+                    explainer.explain(&mut scorer, &cells, &mut || ());
                 }
                 opened += 1;
             }

@@ -13,6 +13,7 @@ use riskft_core::artifact::{self, Artifact};
 use riskft_core::cell::Cell;
 use riskft_core::encode::EncodedRow;
 use riskft_core::encoder::{Encoder, Scratch};
+use riskft_core::explain::Background;
 use riskft_core::gemm::Kernel;
 use riskft_core::model::{BranchKind, Model, Scorer};
 use riskft_core::network::{EncoderShape, FloatTensor, TensorMap};
@@ -216,6 +217,7 @@ fn a_version_without_text_or_without_a_table_is_scored() {
     specification.members = 0;
     specification.encoding.statistics.clear();
     specification.grams = None;
+    specification.background = Background::default();
     (float.network.members, float.trees, float.grams) = (Vec::new(), None, None);
     let version = quantize::version(&specification, &float, &TensorMap::new()).unwrap();
     let model = open(version, &tiny.base);
@@ -237,6 +239,7 @@ fn a_version_of_one_branch_is_that_branch() {
     for kind in BranchKind::ALL {
         let (mut specification, mut float) = network(&tiny, TEXTS, tiny.shape.clone());
         specification.branches.retain(|branch| branch.kind == kind);
+        specification.background = Background::default();
         if kind != BranchKind::Network {
             (specification.members, float.network.members) = (0, Vec::new());
         }

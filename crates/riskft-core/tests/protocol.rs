@@ -195,22 +195,26 @@ fn events_are_one_line_each() {
             positive_label: "t".into(),
             negative_label: "f".into(),
             threshold: 0.4,
-            features: vec![FeatureReport {
-                column_name: "сумма".into(),
-                role: Role::Number,
-                why: "numbers".into(),
-                missing_share: 0.25,
-                distinct_values: 7,
-                alone_auc: Some(0.6),
-            }],
-            metrics: vec![PartMetric { part: "test".into(), metric }],
-            branches: vec![BranchReport {
-                branch: "trees".into(),
-                weight: 0.5,
-                ..BranchReport::default()
-            }],
-            periods: vec![PeriodReport::default()],
-            trials: vec![TrialReport::default()],
+            figures: Figures {
+                features: vec![FeatureReport {
+                    column_name: "сумма".into(),
+                    role: Role::Number,
+                    why: "numbers".into(),
+                    missing_share: 0.25,
+                    distinct_values: 7,
+                    alone_auc: Some(0.6),
+                }],
+                metrics: vec![PartMetric { part: "test".into(), metric }],
+                branches: vec![BranchReport {
+                    branch: "trees".into(),
+                    weight: 0.5,
+                    ..BranchReport::default()
+                }],
+                periods: vec![PeriodReport::default()],
+                trials: vec![TrialReport::default()],
+                importances: vec![ImportanceReport::default()],
+                effects: vec![EffectReport::default()],
+            },
             gate: GateReport::default(),
             ledger: Ledger::default(),
             incumbent: None,

@@ -1,20 +1,21 @@
-//! From the fitted branches to what is published: int8, calibration, figures, gate, files.
+//! From the fitted branches to what is published: int8, calibration, figures, gate.
 
 use std::sync::Arc;
 
-use riskft_core::artifact::{digest, write, Tensor, TensorSet};
+use riskft_core::artifact::digest;
 use riskft_core::calibrate::Platt;
 use riskft_core::dataset::Part;
+use riskft_core::explain::Background;
 use riskft_core::metrics;
 use riskft_core::model::{BranchKind, EncoderReference, Model, Specification, FORMAT};
 use riskft_core::network::TensorMap;
 use riskft_core::options::Gate;
 use riskft_core::protocol::{
-    BlobHeader, BlobKind, BranchReport, GateReport, IncumbentReport, PartMetric, PeriodReport,
+    BlobHeader, BranchReport, EffectReport, GateReport, ImportanceReport, IncumbentReport,
+    PartMetric, PeriodReport,
 };
 use riskft_core::quantize::{self, Parts};
-use riskft_core::refusal::{code, Refusal, Result};
-use serde_json::json;
+use riskft_core::refusal::Result;
 use tch::Kind;
 
 use crate::backtest;
@@ -23,6 +24,7 @@ use crate::baseline::Baseline;
 use crate::bert::Bert;
 use crate::blend::{self, Blend};
 use crate::evaluate::{member_logits, network_logits, term_logits};
+use crate::explain;
 use crate::figures::{self, Judgement};
 use crate::fold;
 use crate::frozen::Tuned;
@@ -30,17 +32,15 @@ use crate::gate;
 use crate::head::Head;
 use crate::incumbent::{self, Contest};
 use crate::job::Job;
+use crate::ledger::Meter;
 use crate::rows::{sample, Reader};
 use crate::run::{Fitted, Run};
 use crate::scoring;
-use crate::tensors::to_float_tensor;
 use crate::text::Text;
 use crate::tuning::Tuning;
 
 /// Most fitted rows whose own figures are computed.
 const MOST_TRAINING_ROWS: usize = 20_000;
-/// Rows whose scores by the finished file are compared with those it was judged by.
-const CHECKED_ROWS: usize = 64;
 
 /// The fitted branches, and all that they were fitted on.
 #[derive(Clone, Copy)]
@@ -62,6 +62,8 @@ pub struct Published {
     pub metrics: Vec<PartMetric>,
     pub branches: Vec<BranchReport>,
     pub periods: Vec<PeriodReport>,
+    pub importances: Vec<ImportanceReport>,
+    pub effects: Vec<EffectReport>,
     pub gate: GateReport,
     pub incumbent: Option<IncumbentReport>,
     pub blobs: Vec<(BlobHeader, Vec<u8>)>,
@@ -69,24 +71,33 @@ pub struct Published {
 
 /// The quantized version, not yet calibrated.
 pub struct Quantized {
-    encoder: Option<Vec<u8>>,
-    specification: Specification,
-    parts: Parts,
-    overlay: TensorMap,
-    model: Arc<Model>,
+    pub(crate) encoder: Option<Vec<u8>>,
+    pub(crate) specification: Specification,
+    pub(crate) parts: Parts,
+    pub(crate) overlay: TensorMap,
+    pub(crate) model: Arc<Model>,
 }
 
 /// The version's figures.
-struct Judged {
+pub(crate) struct Judged {
     train: Judgement,
     validation: Judgement,
     calibration: Option<Judgement>,
     test: Judgement,
-    platt: Platt,
-    threshold: f64,
+    pub(crate) platt: Platt,
+    pub(crate) threshold: f64,
 }
 
 impl Judged {
+    /// The test rows; fitted ones where there is no test part.
+    pub(crate) fn shown(&self) -> &Judgement {
+        if self.test.labels.is_empty() {
+            &self.train
+        } else {
+            &self.test
+        }
+    }
+
     fn parts(&self) -> impl Iterator<Item = &Judgement> {
         [&self.train, &self.validation].into_iter().chain(&self.calibration).chain([&self.test])
     }
@@ -97,12 +108,12 @@ impl<'a> Trained<'a> {
         self.blend.branches.iter().any(|branch| branch.kind == kind)
     }
 
-    fn network(&self) -> Option<&'a Head> {
+    pub(crate) fn network(&self) -> Option<&'a Head> {
         self.fitted.network.as_ref().filter(|_| self.has(BranchKind::Network))
     }
 
     /// The text branch with its encoder.
-    fn text(&self) -> Option<(&'a Text, &'a Base)> {
+    pub(crate) fn text(&self) -> Option<(&'a Text, &'a Base)> {
         self.fitted.text.as_ref().filter(|_| self.has(BranchKind::Text)).zip(self.base)
     }
 
@@ -151,6 +162,7 @@ impl<'a> Trained<'a> {
             threshold: 0.5,
             positive_label: self.run.prepared.positive_label.clone(),
             negative_label: self.run.prepared.negative_label.clone(),
+            background: Background::default(),
         };
         let merged = |(text, base): (&Text, &Base)| text.tuning.merged(&base.tensors);
         let overlay = self.text().map_or_else(TensorMap::new, merged);
@@ -167,6 +179,7 @@ impl<'a> Trained<'a> {
         &self,
         quantized: Quantized,
         incumbent: Option<Result<Arc<Model>>>,
+        meter: &mut Meter,
     ) -> Result<Published> {
         let judged = self.judge(&quantized)?;
         let (gate, limits) = self.gate(&quantized, &judged)?;
@@ -192,11 +205,23 @@ impl<'a> Trained<'a> {
         }
         let metrics = judged.parts().flat_map(|part| part.metrics(judged.threshold)).collect();
         let (branches, threshold) = (self.branches(&judged), judged.threshold);
-        let blobs = self.files(quantized, &judged)?;
-        Ok(Published { threshold, metrics, branches, periods, gate, incumbent, blobs })
+        let (blobs, model) = self.files(quantized, &judged)?;
+        meter.phase("explain");
+        let (importances, effects) = explain::figures(self, &model, judged.shown())?;
+        Ok(Published {
+            threshold,
+            metrics,
+            branches,
+            periods,
+            importances,
+            effects,
+            gate,
+            incumbent,
+            blobs,
+        })
     }
 
-    fn source(&self, places: &[u32]) -> Vec<u32> {
+    pub(crate) fn source(&self, places: &[u32]) -> Vec<u32> {
         places.iter().map(|place| self.run.rows.source[*place as usize]).collect()
     }
 
@@ -271,7 +296,7 @@ impl<'a> Trained<'a> {
     /// Compares the version with its float branches on the test rows, or on fitted ones where there
     /// is no test part.
     fn gate(&self, quantized: &Quantized, judged: &Judged) -> Result<(GateReport, Gate)> {
-        let rows = if judged.test.labels.is_empty() { &judged.train } else { &judged.test };
+        let rows = judged.shown();
         if rows.labels.len() < gate::MIN_ROWS || metrics::auc(&rows.scores, &rows.labels).is_none()
         {
             self.run.reporter.notice(format!(
@@ -332,84 +357,4 @@ impl<'a> Trained<'a> {
         let place = |n: usize| numbers.binary_search(&n).unwrap_or(0);
         Ok(term_logits(&text.terms, rows, places, &vectors, place))
     }
-
-    fn files(&self, quantized: Quantized, judged: &Judged) -> Result<Vec<(BlobHeader, Vec<u8>)>> {
-        let Quantized { encoder, mut specification, parts, overlay, .. } = quantized;
-        specification.calibration = judged.platt;
-        specification.threshold = judged.threshold;
-        let version = quantize::version(&specification, &parts, &overlay)?;
-        self.check(&version, &encoder, judged)?;
-        let mut blobs = Vec::new();
-        blobs.extend(encoder.map(|bytes| blob(BlobKind::Encoder, bytes)));
-        blobs.push(blob(BlobKind::Version, version));
-        blobs.push(blob(BlobKind::Training, self.training_file()?));
-        Ok(blobs)
-    }
-
-    /// The finished file must give the very scores that its figures were computed from.
-    fn check(&self, version: &[u8], encoder: &Option<Vec<u8>>, judged: &Judged) -> Result<()> {
-        let rows = if judged.test.labels.is_empty() { &judged.train } else { &judged.test };
-        let model = scoring::open(version.to_vec(), encoder.clone())?;
-        let specification = model.specification();
-        let count = rows.places.len().min(CHECKED_ROWS);
-        let reader = Reader::new(&self.job.dataset, &specification.encoding)?;
-        let source = self.source(&rows.places[..count]);
-        let logits = scoring::logits(&model, &reader, &source, 1, self.run.reporter)?;
-        for (row, score) in logits.into_iter().zip(&rows.scores) {
-            let again = specification.calibration.apply(specification.blend(row.into_iter()));
-            if again.to_bits() != score.to_bits() {
-                return Err(Refusal::new(
-                    code::EXTERNAL_ROUTINE,
-                    "the finished model scores differently",
-                )
-                .detail(format!("A test row has {again} and had {score}."))
-                .hint("Nothing was stored; report this."));
-            }
-        }
-        Ok(())
-    }
-
-    /// Sorted hashes of the rows that the version was fitted on, its calibration included.
-    fn fitted_rows(&self) -> Result<Vec<u64>> {
-        let reader = Reader::new(&self.job.dataset, self.run.encoding)?;
-        let places = self.run.folds.fitted.iter();
-        let mut hashes: Vec<u64> = places
-            .map(|place| reader.hash(self.run.rows.source[*place as usize] as usize))
-            .collect();
-        hashes.sort_unstable();
-        hashes.dedup();
-        Ok(hashes)
-    }
-
-    /// Float heads and tuning, for later updates, and the rows that they were fitted on.
-    fn training_file(&self) -> Result<Vec<u8>> {
-        let tuning = self.text().map(|(text, _)| text.tuning.tensors()).unwrap_or_default();
-        let named = self.network().map(Head::named).unwrap_or_default().into_iter();
-        let network = named.map(|(name, t)| (format!("network.{name}"), to_float_tensor(t)));
-        let terms = self.text().map(|(text, _)| to_float_tensor(&text.terms.weight));
-        let head = network.chain(terms.map(|terms| ("text.weight".to_owned(), terms)));
-        let mut tensors: TensorSet = tuning
-            .into_iter()
-            .map(|(name, tensor)| (format!("encoder.{name}"), tensor))
-            .chain(head)
-            .map(|(name, tensor)| (name, Tensor::new(&tensor.shape, &tensor.data)))
-            .collect();
-        let fitted = self.fitted_rows()?;
-        tensors.insert("fitted_rows".into(), Tensor::new(&[fitted.len()], &fitted));
-        let tuned = self.text().is_some_and(|(text, _)| !matches!(text.tuning, Tuning::Frozen));
-        let header = self.run.header;
-        let specification = json!({
-            "format": 1,
-            "method": header.method,
-            "base": self.text().map(|(_, base)| &base.name),
-            "tuned": tuned,
-            "options": header.options,
-            "reference_date": header.reference_date,
-        });
-        Ok(write(BlobKind::Training, &specification.to_string(), &tensors))
-    }
-}
-
-pub fn blob(kind: BlobKind, bytes: Vec<u8>) -> (BlobHeader, Vec<u8>) {
-    (BlobHeader { kind, digest: digest(&bytes), length: bytes.len() as u64 }, bytes)
 }

@@ -17,8 +17,10 @@ pub mod branches;
 pub mod device;
 pub mod evaluate;
 pub mod events;
+pub mod explain;
 pub mod failure;
 pub mod figures;
+pub mod files;
 pub mod finish;
 pub mod fit;
 pub mod fold;
@@ -35,7 +37,6 @@ pub mod ledger;
 pub mod lifeline;
 pub mod lightgbm;
 pub mod lora;
-pub mod random;
 pub mod reduce;
 pub mod ridge;
 pub mod rows;
@@ -54,6 +55,8 @@ pub mod tune;
 pub mod tuning;
 pub mod words;
 pub mod work;
+
+pub use riskft_core::random;
 
 /// Exit status after a refusal.
 pub const EXIT_REFUSED: i32 = 1;

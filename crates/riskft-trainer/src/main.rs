@@ -107,7 +107,7 @@ fn run_file(arguments: &[&str]) {
 
 fn print_figures(outcome: &Outcome) {
     let result = &outcome.result;
-    for part in &result.metrics {
+    for part in &result.figures.metrics {
         let metric = &part.metric;
         let Some(value) = metric.value else { continue };
         match metric.ci_low.zip(metric.ci_high) {
@@ -120,7 +120,7 @@ fn print_figures(outcome: &Outcome) {
             None => println!("{:12} {:18} {value:.4}", part.part, metric.metric),
         }
     }
-    for branch in &result.branches {
+    for branch in &result.figures.branches {
         let figure = |v: Option<f64>| v.map_or("-".to_owned(), |v| format!("{v:.4}"));
         println!(
             "branch {:9} weight {:.3}, out of fold {}, blend without it {}, test {}, {:.0} s: {}",

@@ -38,8 +38,7 @@ impl<'a> Reader<'a> {
 
     /// The row's hash as a model sees it.
     pub fn hash(&self, row: usize) -> u64 {
-        let cell = |column: &usize| self.dataset.columns[*column].cell(row);
-        cells_hash(&self.columns.iter().map(cell).collect::<Vec<_>>())
+        cells_hash(&self.cells(row))
     }
 
     /// The cell of a text's column; of a whole row, none.
@@ -51,6 +50,11 @@ impl<'a> Reader<'a> {
             }
             TextSource::Row => Cell::Null,
         }
+    }
+
+    /// The cells of the encoding's columns.
+    pub fn cells(&self, row: usize) -> Vec<Cell<'a>> {
+        self.columns.iter().map(|column| self.dataset.columns[*column].cell(row)).collect()
     }
 
     /// Encodes one row into `out`.

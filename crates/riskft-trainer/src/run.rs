@@ -7,7 +7,7 @@ use riskft_core::dataset::{self, Part, Prepared};
 use riskft_core::encode::{self, Encoding};
 use riskft_core::model::BranchKind;
 use riskft_core::options::{Calibrate, Method, Unlabelled};
-use riskft_core::protocol::{BlobHeader, JobHeader, Ledger, Progress, TrainingResult};
+use riskft_core::protocol::{BlobHeader, Figures, JobHeader, Ledger, Progress, TrainingResult};
 use riskft_core::refusal::Result;
 
 use crate::backtest::{self, Natural};
@@ -114,17 +114,21 @@ pub fn run(
         let encoder = Some(job.incumbent_encoder.clone()).filter(|bytes| !bytes.is_empty());
         scoring::open(job.incumbent_version.clone(), encoder)
     });
-    let published = trained.publish(quantized, incumbent)?;
+    let published = trained.publish(quantized, incumbent, &mut meter)?;
     meter.close(&mut ledger);
     let result = TrainingResult {
         positive_label: prepared.positive_label.clone(),
         negative_label: prepared.negative_label.clone(),
         threshold: published.threshold,
-        features: prepared.reports.clone(),
-        metrics: published.metrics,
-        branches: published.branches,
-        periods: published.periods,
-        trials: found.trials,
+        figures: Figures {
+            features: prepared.reports.clone(),
+            metrics: published.metrics,
+            branches: published.branches,
+            periods: published.periods,
+            trials: found.trials,
+            importances: published.importances,
+            effects: published.effects,
+        },
         gate: published.gate,
         ledger,
         incumbent: published.incumbent,

@@ -1,4 +1,4 @@
-//! int8 logits of many rows by core's own scorer, as the server will compute them.
+//! Many rows by core's own scorer, as the server will compute them, in threads.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use crate::rows::Reader;
 
 /// Bytes of one thread's cache of texts.
 const CACHE_BYTES: usize = 64 << 20;
-/// Rows that a thread takes at a time.
-const CHUNK: usize = 64;
+/// Places that a thread takes at a time.
+const CHUNK: usize = 16;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Opens a version that was just made, or came with the job.
@@ -37,52 +37,74 @@ pub fn logits(
     threads: usize,
     reporter: &Reporter,
 ) -> Result<Vec<Vec<f64>>> {
-    let next = AtomicUsize::new(0);
-    let done = AtomicUsize::new(0);
-    let work = || score_chunks(model, reader, rows, &next, &done);
-    let parts = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
-        while workers.iter().any(|worker| !worker.is_finished()) {
-            std::thread::sleep(LOOK.min(Duration::from_millis(rows.len() as u64 / 16 + 1)));
-            reporter.progress(Progress {
-                phase: "evaluate".into(),
-                done: done.load(Ordering::Relaxed) as u64,
-                total: rows.len() as u64,
-                ..Progress::default()
-            });
+    let crew = Crew { phase: "evaluate", threads, reporter };
+    crew.each(rows.len(), || {
+        let mut scorer = scorer(model);
+        let (mut cells, mut encoded) = (Vec::new(), EncodedRow::default());
+        move |place: usize| {
+            reader.encode(rows[place] as usize, &mut cells, &mut encoded);
+            let branches = scorer.model_arc();
+            let branches = branches.specification().branches.iter();
+            branches.map(|branch| scorer.branch_logit(branch.kind, &encoded)).collect()
         }
-        workers.into_iter().map(|worker| worker.join().ok()).collect::<Option<Vec<_>>>()
-    });
-    let parts =
-        parts.ok_or_else(|| Refusal::new(code::EXTERNAL_ROUTINE, "scoring the rows failed"))?;
-    let mut logits = vec![Vec::new(); rows.len()];
-    for (place, logit) in parts.into_iter().flatten() {
-        logits[place] = logit;
-    }
-    Ok(logits)
+    })
 }
 
-fn score_chunks(
-    model: &Arc<Model>,
-    reader: &Reader<'_>,
-    rows: &[u32],
-    next: &AtomicUsize,
-    done: &AtomicUsize,
-) -> Vec<(usize, Vec<f64>)> {
-    let mut scorer = Scorer::new(Arc::clone(model), Kernel::detect(), CACHE_BYTES);
-    let (mut cells, mut encoded) = (Vec::new(), EncodedRow::default());
-    let mut logits = Vec::new();
-    loop {
-        let start = next.fetch_add(CHUNK, Ordering::Relaxed);
-        if start >= rows.len() {
-            return logits;
-        }
-        for (place, row) in rows.iter().enumerate().skip(start).take(CHUNK) {
-            reader.encode(*row as usize, &mut cells, &mut encoded);
-            let branches = model.specification().branches.iter();
-            let of = branches.map(|branch| scorer.branch_logit(branch.kind, &encoded));
-            logits.push((place, of.collect()));
-            done.fetch_add(1, Ordering::Relaxed);
-        }
+/// A scorer as threads use it.
+pub fn scorer(model: &Arc<Model>) -> Scorer {
+    Scorer::new(Arc::clone(model), Kernel::detect(), CACHE_BYTES)
+}
+
+/// Threads that work on a list, and say how far they are.
+#[derive(Clone, Copy)]
+pub struct Crew<'a> {
+    pub phase: &'static str,
+    pub threads: usize,
+    pub reporter: &'a Reporter,
+}
+
+impl Crew<'_> {
+    /// What comes of each of `count` places, in their order; each thread has a worker of its own.
+    ///
+    /// # Errors
+    /// 38000 when a thread fails.
+    pub fn each<T: Send, W: FnMut(usize) -> T>(
+        &self,
+        count: usize,
+        worker: impl Fn() -> W + Sync,
+    ) -> Result<Vec<T>> {
+        let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let work = || {
+            let mut worker = worker();
+            let mut results = Vec::new();
+            loop {
+                let start = next.fetch_add(CHUNK, Ordering::Relaxed);
+                if start >= count {
+                    return results;
+                }
+                for place in start..count.min(start + CHUNK) {
+                    results.push((place, worker(place)));
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        };
+        let parts = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.threads.max(1)).map(|_| scope.spawn(work)).collect();
+            while threads.iter().any(|thread| !thread.is_finished()) {
+                std::thread::sleep(LOOK.min(Duration::from_millis(count as u64 / 16 + 1)));
+                self.reporter.progress(Progress {
+                    phase: self.phase.into(),
+                    done: done.load(Ordering::Relaxed) as u64,
+                    total: count as u64,
+                    ..Progress::default()
+                });
+            }
+            threads.into_iter().map(|thread| thread.join().ok()).collect::<Option<Vec<_>>>()
+        });
+        let failed = || Refusal::new(code::EXTERNAL_ROUTINE, "scoring the rows failed");
+        let mut results: Vec<(usize, T)> =
+            parts.ok_or_else(failed)?.into_iter().flatten().collect();
+        results.sort_unstable_by_key(|(place, _)| *place);
+        Ok(results.into_iter().map(|(_, result)| result).collect())
     }
 }

@@ -22,7 +22,7 @@ fn hurried(search: Value) -> Value {
 }
 
 fn best(answer: &Answer) -> TrialReport {
-    let trials = &answer.result().trials;
+    let trials = &answer.result().figures.trials;
     let best: Vec<&TrialReport> = trials.iter().filter(|trial| trial.state == "best").collect();
     assert_eq!(best.len(), 1, "{trials:?}");
     best[0].clone()
@@ -59,7 +59,7 @@ fn the_best_setting_trains_the_version() {
     let given = hurried(json!({"trials": 10}));
     let answer = train(&job(ROWS, Method::None, &base, &given));
     assert_eq!(answer.status, Some(0));
-    let trials = &answer.result().trials;
+    let trials = &answer.result().figures.trials;
     // A pair of a drawn network and drawn trees may be one more.
     assert!(trials.len() == 10 || trials.len() == 11, "{trials:?}");
     assert_eq!(trials[0].options, json!({}));
@@ -87,7 +87,7 @@ fn the_best_setting_trains_the_version() {
     // The version is, byte for byte, that of the best setting given by hand.
     let again = train(&job(ROWS, Method::None, &base, &by_hand(&given, &best)));
     assert_eq!(digest(&answer, BlobKind::Version), digest(&again, BlobKind::Version));
-    assert!(again.result().trials.is_empty());
+    assert!(again.result().figures.trials.is_empty());
     for (name, value) in best.options.as_object().into_iter().flatten() {
         assert_eq!(&used(&answer)[name], &used(&again)[name], "{name} is not {value}");
     }
@@ -99,10 +99,10 @@ fn a_clock_that_has_run_out_leaves_the_given_settings() {
     let answer =
         train(&job(ROWS, Method::None, &base, &hurried(json!({"trials": 500, "minutes": 1e-4}))));
     assert_eq!(answer.status, Some(0));
-    assert_eq!(answer.result().trials.len(), 1);
+    assert_eq!(answer.result().figures.trials.len(), 1);
     assert_eq!((best(&answer).trial, best(&answer).options), (1, json!({})));
     let without = train(&job(ROWS, Method::None, &base, &hurried(json!({"trials": 0}))));
-    assert!(without.result().trials.is_empty());
+    assert!(without.result().figures.trials.is_empty());
     assert!(without.result().ledger.phases.iter().all(|(name, _)| name != "search"));
     assert_eq!(digest(&answer, BlobKind::Version), digest(&without, BlobKind::Version));
 }
@@ -115,7 +115,7 @@ fn settings_of_the_encoder_are_tried_on_top() {
     options["keep_text"] = json!("always");
     let answer = train(&job(600, Method::Lora, &base, &options));
     assert_eq!(answer.status, Some(0), "{:?}", answer.events.last());
-    let trials = &answer.result().trials;
+    let trials = &answer.result().figures.trials;
     assert!(trials.len() >= 3 && trials.len() <= 5, "{trials:?}");
     for trial in &trials[2..] {
         let keys = trial.options.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
@@ -146,7 +146,7 @@ fn a_signal_ends_the_search_with_the_best_so_far() {
     // At its first event, and when some were tried.
     for trials in [0, 6] {
         let answer = train_until(trials, &of(&given));
-        let tried = answer.result().trials.len();
+        let tried = answer.result().figures.trials.len();
         assert!((1.max(trials as usize)..100).contains(&tried), "{tried}");
         let again = train(&of(&by_hand(&given, &best(&answer))));
         assert_eq!(digest(&answer, BlobKind::Version), digest(&again, BlobKind::Version));
@@ -161,7 +161,7 @@ fn a_signal_ends_the_search_of_the_encoder_too() {
     options["keep_text"] = json!("always");
     // The given settings of network and trees, and of the encoder.
     let answer = train_until(2, &job(600, Method::Lora, &base, &options));
-    let tried = answer.result().trials.len();
+    let tried = answer.result().figures.trials.len();
     assert!((2..5).contains(&tried), "{tried}");
     best(&answer);
 }

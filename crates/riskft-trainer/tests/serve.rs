@@ -58,8 +58,10 @@ fn numbers_and_categories_train_without_a_base() {
     let model = Model::open(storage(&answer.blobs()[0]), None).map_err(|r| r.detail).unwrap();
     assert!(model.specification().encoder.is_none());
     let phases: Vec<&str> = result.ledger.phases.iter().map(|(name, _)| name.as_str()).collect();
-    let wanted =
-        ["load", "prepare", "encode", "network", "trees", "baseline", "quantize", "evaluate"];
+    let wanted = [
+        "load", "prepare", "encode", "network", "trees", "baseline", "quantize", "evaluate",
+        "explain",
+    ];
     assert_eq!(phases, wanted);
     let aucs = answer.events.iter().filter(|event| {
         matches!(event, Event::Progress(p) if p.phase == "network" && p.validation_auc.is_some())
@@ -182,7 +184,7 @@ fn branches_are_reported_as_they_stand_in_the_version() {
     let text = json!({"epochs": 0, "keep_text": "always"});
     let whole = train(&job(ROWS, Method::Lora, &base, &quick(text)));
     finished(&whole);
-    let reports = &whole.result().branches;
+    let reports = &whole.result().figures.branches;
     let weighs = reports.iter().filter(|report| report.weight > 0.0);
     assert_eq!(weighs.map(|r| r.branch.clone()).collect::<Vec<_>>(), kinds(&whole));
     assert!(kinds(&whole).contains(&"text".to_owned()));
@@ -255,7 +257,7 @@ fn a_baseline_stands_beside_the_version() {
     let base = tiny_base("baseline");
     let answer = train(&job(ROWS, Method::None, &base, &quick(json!({}))));
     let result = answer.result();
-    let (baseline, branches) = result.branches.split_last().expect("branches");
+    let (baseline, branches) = result.figures.branches.split_last().expect("branches");
     println!("{baseline:?}");
     assert_eq!((baseline.branch.as_str(), baseline.weight), ("baseline", 0.0));
     assert!(baseline.auc.is_some_and(|auc| auc > 0.7));
@@ -263,7 +265,7 @@ fn a_baseline_stands_beside_the_version() {
     assert!(baseline.why.starts_with("scorecard") && baseline.seconds < 3.0);
     assert!(baseline.auc_without.is_none() && baseline.gain.is_none());
     assert!(!branches.is_empty());
-    let losses = result.branches.iter().filter_map(|branch| branch.test_log_loss);
+    let losses = result.figures.branches.iter().filter_map(|branch| branch.test_log_loss);
     // 0.69 is a coin's.
     assert!(losses.clone().all(|loss| loss < 0.69));
     assert_eq!(losses.count(), 1 + branches.iter().filter(|branch| branch.weight > 0.0).count());

@@ -84,13 +84,19 @@ impl Encoding {
 
     /// The float8 value of a number's source; NaN = missing.
     pub fn number_of(&self, source: NumberSource, cells: &[Cell<'_>]) -> f64 {
-        let of = |index: usize| self.value_of(index, cells);
-        match source {
-            NumberSource::Value(column) => of(column),
-            NumberSource::Ratio(over, under) => ratio(of(over), of(under)),
-            NumberSource::Year(column) => year(of(column)),
-            NumberSource::Month(column) => month(of(column)),
-            NumberSource::Weekday(column) => weekday(of(column)),
+        source.of(|index| self.value_of(index, cells))
+    }
+}
+
+impl NumberSource {
+    /// The number that the source makes of the values of its columns.
+    pub(super) fn of(self, value: impl Fn(usize) -> f64) -> f64 {
+        match self {
+            NumberSource::Value(column) => value(column),
+            NumberSource::Ratio(over, under) => ratio(value(over), value(under)),
+            NumberSource::Year(column) => year(value(column)),
+            NumberSource::Month(column) => month(value(column)),
+            NumberSource::Weekday(column) => weekday(value(column)),
         }
     }
 }
@@ -152,7 +158,7 @@ impl NumberInput {
 
 impl CategoryInput {
     /// The code of a row's label.
-    fn code(&self, cells: &[Cell<'_>], scratch: &mut [Scratch; 2]) -> u32 {
+    pub(super) fn code(&self, cells: &[Cell<'_>], scratch: &mut [Scratch; 2]) -> u32 {
         let [first, second] = scratch;
         match self.source {
             CategorySource::Value(column) => self.code_of(label(cell(cells, column), first)),
@@ -162,9 +168,13 @@ impl CategoryInput {
             CategorySource::Equal(a, b) => {
                 let a = label(cell(cells, a), first);
                 let b = label(cell(cells, b), second);
-                self.code_of(a.zip(b).map(|(a, b)| if a == b { "true" } else { "false" }))
+                self.code_of_equal(a.zip(b).map(|(a, b)| a == b))
             }
         }
+    }
+    /// The code of whether two columns hold the same label; None where either is missing.
+    pub(super) fn code_of_equal(&self, equal: Option<bool>) -> u32 {
+        self.code_of(equal.map(|equal| if equal { "true" } else { "false" }))
     }
     fn code_of(&self, label: Option<&str>) -> u32 {
         let Some(label) = label else { return MISSING };

@@ -8,6 +8,7 @@ mod apply;
 mod edges;
 mod fit;
 mod groups;
+pub mod mix;
 pub mod statistic;
 pub mod tables;
 pub mod tree;

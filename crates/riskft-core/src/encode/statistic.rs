@@ -68,11 +68,8 @@ impl Encoding {
     /// estimate; at a million keys that is a chance of 3 in 100 million.
     pub(super) fn key_hashes(&self, cells: &[Cell<'_>], scratch: &mut Scratch, out: &mut Vec<u64>) {
         out.clear();
-        out.extend(self.statistics.iter().map(|statistic| {
-            statistic.key.iter().fold(statistic.key.len() as u64, |hash, part| {
-                mix(hash ^ self.label_hash(*part, cells, scratch))
-            })
-        }));
+        let mut of = |part: &KeyPart| self.label_hash(*part, cells, scratch);
+        out.extend(self.statistics.iter().map(|s| key_hash(s.key.iter().map(&mut of))));
     }
 
     /// The same of one row, in a vector of its own.
@@ -88,11 +85,12 @@ impl Encoding {
         matches!(role, Some(Role::Number | Role::Flag))
     }
 
-    fn label_hash(&self, part: KeyPart, cells: &[Cell<'_>], scratch: &mut Scratch) -> u64 {
-        let number = |value: f64| match value.is_nan() {
-            true => MISSING,
-            false => mix(value.to_bits()),
-        };
+    pub(super) fn label_hash(
+        &self,
+        part: KeyPart,
+        cells: &[Cell<'_>],
+        scratch: &mut Scratch,
+    ) -> u64 {
         let mut text = |column, cut: usize| {
             let label = label(cell(cells, column), scratch);
             label.map_or(MISSING, |label| bytes_hash(prefix(label, cut).as_bytes()))
@@ -105,10 +103,28 @@ impl Encoding {
             KeyPart::Prefix(column, length) => text(column, length),
             KeyPart::Year(column) => number(year(self.value_of(column, cells)) + 0.0),
             KeyPart::Share(over, under) => {
-                let share = ratio(self.value_of(over, cells), self.value_of(under, cells));
-                number((share * 100.0).round_ties_even() + 0.0)
+                share_hash(self.value_of(over, cells), self.value_of(under, cells))
             }
         }
+    }
+}
+
+/// The hash of a key, from those of its labels in their order.
+pub(super) fn key_hash(labels: impl ExactSizeIterator<Item = u64>) -> u64 {
+    let start = labels.len() as u64;
+    labels.fold(start, |hash, label| mix(hash ^ label))
+}
+
+/// The hash of one amount's share in another.
+pub(super) fn share_hash(over: f64, under: f64) -> u64 {
+    number((ratio(over, under) * 100.0).round_ties_even() + 0.0)
+}
+
+/// The hash of a number as a label.
+fn number(value: f64) -> u64 {
+    match value.is_nan() {
+        true => MISSING,
+        false => mix(value.to_bits()),
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) fn specification(s: &Specification) -> Check {
         return Err("a figure in its specification is not finite".into());
     }
     encoding(&s.encoding)?;
+    s.background.check(&s.encoding)?;
     let Some(encoder) = &s.encoder else {
         return match &s.grams {
             Some(grams) => within("texts", grams.texts.len(), 0, s.encoding.texts.len()),

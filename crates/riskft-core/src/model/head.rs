@@ -70,43 +70,54 @@ impl Head {
         self.members.len()
     }
 
-    /// Each member's logit, into `logits`.
+    /// Each member's logit of each row, into `logits` [members, rows]. A row's logits depend on no
+    /// other row.
     pub(super) fn tabular(
         &self,
         kernel: Kernel,
         file: &[u8],
-        row: &EncodedRow,
+        rows: &[EncodedRow],
         buffers: &mut Buffers,
-        logits: &mut [f64],
+        logits: &mut Vec<f64>,
     ) {
-        for (member, logit) in self.members.iter().zip(logits) {
-            let bias = member.bias.of(file).first().copied().unwrap_or(0.0);
-            let output = self.hidden_layers(member, kernel, file, row, buffers);
+        logits.clear();
+        for member in &self.members {
+            let bias = f64::from(member.bias.of(file).first().copied().unwrap_or(0.0));
+            let first = logits.len();
             // A layer that does not lie in the file was refused at opening.
-            *logit = f64::from(output.unwrap_or(0.0)) + f64::from(bias);
+            let _ = self.hidden_layers(member, kernel, file, rows, buffers, logits);
+            logits.resize(first + rows.len(), 0.0);
+            logits[first..].iter_mut().for_each(|logit| *logit += bias);
         }
     }
 
-    /// The output weights' product with the second hidden layer.
+    /// Appends the output weights' product with the second hidden layer, for each row.
     fn hidden_layers(
         &self,
         member: &Member,
         kernel: Kernel,
         file: &[u8],
-        row: &EncodedRow,
+        rows: &[EncodedRow],
         b: &mut Buffers,
-    ) -> Option<f32> {
+        out: &mut Vec<f64>,
+    ) -> Option<()> {
         let [one, two] = &member.layers;
         let files = Files { base: file, version: file };
-        let inputs = b.inputs.first(blocks(self.inputs));
-        member.inputs(file, row, inputs.as_flattened_mut());
-        let width = blocks(self.hidden);
-        let (first, second) = (b.first.first(width), b.second.first(width));
-        b.rows.fill(kernel, inputs, inputs.len());
+        let (row, width) = (blocks(self.inputs), blocks(self.hidden));
+        let inputs = b.inputs.first(rows.len() * row);
+        for (row, inputs) in rows.iter().zip(inputs.chunks_exact_mut(row)) {
+            member.inputs(file, row, inputs.as_flattened_mut());
+        }
+        let (first, second) =
+            (b.first.first(rows.len() * width), b.second.first(rows.len() * width));
+        b.rows.fill(kernel, inputs, row);
         b.rows.linear(kernel, one.of(files)?, Activation::Relu, &mut b.sums, first);
         b.rows.fill(kernel, first, width);
         b.rows.linear(kernel, two.of(files)?, Activation::Relu, &mut b.sums, second);
-        Some(kernel.run(Dot(second, member.output.of(file).as_chunks().0)))
+        let weights = member.output.of(file).as_chunks().0;
+        let states = second.chunks_exact(width);
+        out.extend(states.map(|state| f64::from(kernel.run(Dot(state, weights)))));
+        Some(())
     }
 
     /// The term of text `f`, from its pooled vector, which is normalised in place.

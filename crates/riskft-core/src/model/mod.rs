@@ -13,6 +13,7 @@ use crate::artifact::{Artifact, ArtifactError, Storage, View};
 use crate::calibrate::Platt;
 use crate::encode::{Encoding, Tables};
 use crate::encoder::Encoder;
+use crate::explain::Background;
 use crate::grams;
 use crate::network::EncoderShape;
 use crate::protocol::BlobKind;
@@ -53,6 +54,9 @@ pub struct Specification {
     pub threshold: f64,
     pub positive_label: String,
     pub negative_label: String,
+    /// Usual rows that scores are explained against.
+    #[serde(default)]
+    pub background: Background,
 }
 
 impl Specification {

@@ -34,7 +34,7 @@ impl Scorer {
     /// as the portable one: the bits are the same.
     pub fn new(model: Arc<Model>, kernel: Kernel, cache_bytes: usize) -> Self {
         Scorer {
-            logits: vec![0.0; model.head.members()],
+            logits: Vec::new(),
             model,
             kernel,
             cache: Cache::new(cache_bytes),
@@ -68,18 +68,28 @@ impl Scorer {
     /// Calibrated probability of the positive class, from the cells of the encoding's columns in
     /// their order; cells that lack count as NULL.
     pub fn score(&mut self, cells: &[Cell<'_>]) -> f64 {
+        logistic(self.log_odds(cells))
+    }
+
+    /// The logarithm of the odds of the positive class: the logit of [`Scorer::score`], also where
+    /// that probability is rounded to 0 or 1.
+    pub fn log_odds(&mut self, cells: &[Cell<'_>]) -> f64 {
         let mut row = std::mem::take(&mut self.row);
         self.model.specification.encoding.encode_row(cells, &mut row);
-        let score = self.score_row(&row);
+        let log_odds = self.log_odds_row(&row);
         self.row = row;
-        score
+        log_odds
     }
 
     /// Calibrated probability of the positive class.
     pub fn score_row(&mut self, row: &EncodedRow) -> f64 {
+        logistic(self.log_odds_row(row))
+    }
+
+    fn log_odds_row(&mut self, row: &EncodedRow) -> f64 {
         let logit = self.logit_row(row);
         let platt = self.model.specification.calibration;
-        logistic(platt.slope * logit + platt.intercept)
+        platt.slope * logit + platt.intercept
     }
 
     /// The branches' weighted sum, before calibration.
@@ -94,31 +104,99 @@ impl Scorer {
         let model = Arc::clone(&self.model);
         let file = (*model.version).as_ref();
         match kind {
-            BranchKind::Network if self.logits.is_empty() => 0.0,
-            BranchKind::Network => {
-                model.head.tabular(self.kernel, file, row, &mut self.buffers, &mut self.logits);
-                let sum: f64 = self.logits.iter().map(|l| logistic(*l)).sum();
-                logit(sum / self.logits.len() as f64)
-            }
+            BranchKind::Network => self.network_logits(std::slice::from_ref(row))[0],
             BranchKind::Trees => {
                 model.tables.fill(file, row, &mut self.features);
                 let Some(trees) = model.trees else { return 0.0 };
                 trees.of(file).score(&self.features, &mut self.places)
             }
-            BranchKind::Grams => self.gram_terms(&model, file, row),
-            BranchKind::Text => self.texts.sum(&model, self.kernel, &mut self.cache, row),
+            BranchKind::Grams => {
+                let Some(stored) = model.grams else { return 0.0 };
+                let bias = stored.of(file).bias();
+                self.gram_terms(row).into_iter().fold(bias, |sum, (_, term)| sum + term)
+            }
+            BranchKind::Text => {
+                let terms = self.texts.terms(&model, self.kernel, &mut self.cache, row);
+                terms.iter().map(|term| f64::from(*term)).sum()
+            }
         }
     }
 
-    /// The sum of the terms of the row's n-grams, in the texts' order.
-    fn gram_terms(&mut self, model: &Model, file: &[u8], row: &EncodedRow) -> f64 {
-        let Some((stored, input)) = model.grams.zip(model.specification.grams.as_ref()) else {
-            return 0.0;
+    /// The network's logit of each row; zeros without one.
+    fn network_logits(&mut self, rows: &[EncodedRow]) -> Vec<f64> {
+        let model = Arc::clone(&self.model);
+        let members = model.head.members();
+        if members == 0 {
+            return vec![0.0; rows.len()];
+        }
+        let file = (*model.version).as_ref();
+        model.head.tabular(self.kernel, file, rows, &mut self.buffers, &mut self.logits);
+        let mean = |row: usize| {
+            let members = self.logits.iter().skip(row).step_by(rows.len());
+            members.map(|l| logistic(*l)).sum::<f64>() / model.head.members() as f64
         };
-        let grams = stored.of(file);
+        (0..rows.len()).map(|row| logit(mean(row))).collect()
+    }
+
+    /// What the branches without text give to the logit of each row, by the arithmetic of
+    /// [`Scorer::logit_row`]: appended to `out`. Many rows at once cost less than one by one.
+    pub fn tabular_logits(&mut self, rows: &[EncodedRow], out: &mut Vec<f64>) {
+        let model = Arc::clone(&self.model);
+        let first = out.len();
+        out.resize(first + rows.len(), 0.0);
+        for branch in &model.specification.branches {
+            match branch.kind {
+                BranchKind::Network => {
+                    let logits = self.network_logits(rows);
+                    let sums = out[first..].iter_mut().zip(logits);
+                    sums.for_each(|(sum, logit)| *sum += branch.weight * logit);
+                }
+                BranchKind::Trees => {
+                    for (sum, row) in out[first..].iter_mut().zip(rows) {
+                        *sum += branch.weight * self.branch_logit(branch.kind, row);
+                    }
+                }
+                BranchKind::Grams | BranchKind::Text => {}
+            }
+        }
+    }
+
+    /// What the branches of texts give to the logit of a row: for each text its part, and what does
+    /// not depend on the texts. The branches are sums over texts, so the parts are exact.
+    pub fn text_terms(&mut self, row: &EncodedRow) -> (Vec<f64>, f64) {
+        let model = Arc::clone(&self.model);
+        let mut terms = vec![0.0; model.specification.encoding.texts.len()];
+        let mut rest = 0.0;
+        for branch in &model.specification.branches {
+            match branch.kind {
+                BranchKind::Text => {
+                    let own = self.texts.terms(&model, self.kernel, &mut self.cache, row);
+                    let sums = terms.iter_mut().zip(own);
+                    sums.for_each(|(sum, term)| *sum += branch.weight * f64::from(*term));
+                }
+                BranchKind::Grams => {
+                    let file = (*model.version).as_ref();
+                    rest += branch.weight * model.grams.map_or(0.0, |g| g.of(file).bias());
+                    for (text, term) in self.gram_terms(row) {
+                        terms[text] += branch.weight * term;
+                    }
+                }
+                BranchKind::Network | BranchKind::Trees => {}
+            }
+        }
+        (terms, rest)
+    }
+
+    /// The terms of the n-grams of the row's texts that are counted, in the texts' order.
+    fn gram_terms(&mut self, row: &EncodedRow) -> Vec<(usize, f64)> {
+        let model = Arc::clone(&self.model);
+        let Some((stored, input)) = model.grams.zip(model.specification.grams.as_ref()) else {
+            return Vec::new();
+        };
+        let grams = stored.of((*model.version).as_ref());
         // Entries of the cache beside those of the encoder's terms.
         let beside = model.specification.encoding.texts.len();
-        let mut sum = grams.bias();
+        let mut terms = Vec::with_capacity(input.texts.len());
         for text in &input.texts {
             let Some(value) = row.texts.get(*text).filter(|value| !value.is_empty()) else {
                 continue;
@@ -128,8 +206,8 @@ impl Scorer {
                 self.cache.insert(beside + text, value, term);
                 term
             });
-            sum += f64::from(term);
+            terms.push((*text, f64::from(term)));
         }
-        sum
+        terms
     }
 }

@@ -42,19 +42,19 @@ impl Texts {
         self.scratch.bytes()
     }
 
-    /// The sum of the row's text terms, in the texts' order; 0 without an encoder.
-    pub(super) fn sum(
+    /// The terms of the row's texts, in their order; zeros without an encoder.
+    pub(super) fn terms(
         &mut self,
         model: &Model,
         kernel: Kernel,
         cache: &mut Cache,
         row: &EncodedRow,
-    ) -> f64 {
+    ) -> &[f32] {
         let inputs = &model.specification.encoding.texts;
-        let Some(vocabulary) = model.vocabulary() else { return 0.0 };
-        let Some(encoder) = model.encoder() else { return 0.0 };
         self.terms.clear();
         self.terms.resize(inputs.len(), 0.0);
+        let Some(vocabulary) = model.vocabulary() else { return &self.terms };
+        let Some(encoder) = model.encoder() else { return &self.terms };
         self.sum.clear();
         self.sum.resize(blocks(encoder.shape().width), Block::default());
         for (field, (input, text)) in inputs.iter().zip(&row.texts).enumerate() {
@@ -71,7 +71,7 @@ impl Texts {
             });
         }
         self.encode(model, kernel, cache, row);
-        self.terms.iter().map(|term| f64::from(*term)).sum()
+        &self.terms
     }
 
     /// Cuts the text's tokens into windows that wait; `full` is called whenever enough do.

@@ -214,3 +214,12 @@ pub struct Search {
     /// stored without being deployed.
     pub keep_on_cancel: bool,
 }
+
+/// What explanations rest on.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Explain {
+    /// Rows of the background that scores are told against. 1..=64.
+    pub background: usize,
+    /// Test rows that importances and effects are computed on, at most. 0..=4096; 0 = none.
+    pub rows: usize,
+}

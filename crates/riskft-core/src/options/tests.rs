@@ -37,6 +37,10 @@ fn every_kind_of_bad_value_is_refused() {
         json!({"roles": {"a": {"text": null}}}),
         json!({"search": {"keep_on_cancel": "yes"}}),
         json!({"trees": {"categories": "all"}}),
+        json!({"explain": {"background": 0}}),
+        json!({"explain": {"background": 65}}),
+        json!({"explain": {"rows": 4097}}),
+        json!({"explain": {"words": true}}),
     ] {
         let refusal = Options::parse(&bad).expect_err(&bad.to_string());
         assert_eq!(refusal.code, code::INVALID_PARAMETER, "{bad}");

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::PartMetric;
 use crate::options::Role;
 
 /// One column of the relation, as the model sees it: a row of riskft.features.
@@ -16,6 +17,52 @@ pub struct FeatureReport {
     /// AUC of the column alone (max of it and its complement), fitted on training rows and
     /// measured on validation and calibration rows, when known.
     pub alone_auc: Option<f64>,
+}
+
+/// What a version reached and what it saw: the rows of riskft's views that go where it goes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    pub features: Vec<FeatureReport>,
+    pub metrics: Vec<PartMetric>,
+    /// In the order of riskft.branches.
+    #[serde(default)]
+    pub branches: Vec<BranchReport>,
+    /// Empty without a time column.
+    #[serde(default)]
+    pub periods: Vec<PeriodReport>,
+    /// Empty without a search.
+    #[serde(default)]
+    pub trials: Vec<TrialReport>,
+    /// Most important column first; empty with option explain.rows = 0.
+    #[serde(default)]
+    pub importances: Vec<ImportanceReport>,
+    /// Column by column; empty likewise.
+    #[serde(default)]
+    pub effects: Vec<EffectReport>,
+}
+
+/// How much a source column moves scores: a row of riskft.importances.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ImportanceReport {
+    pub column_name: String,
+    /// Mean magnitude of its contributions to the log odds, over test rows.
+    pub mean_abs_shap: f64,
+    /// Of the sum over all columns, 0..1.
+    pub share: f64,
+}
+
+/// Mean score of test rows that all have one value in a column (partial dependence; Friedman 2001):
+/// a row of riskft.effects.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct EffectReport {
+    pub column_name: String,
+    /// 1.. in the order of the values: ascending numbers, most frequent labels first, missing last.
+    pub ordinal: u32,
+    /// None stands for a missing value.
+    pub value: Option<String>,
+    pub mean_score: f64,
+    /// Rows of those that the value stands for.
+    pub rows: u64,
 }
 
 /// The float model against the int8 model, on the test rows.

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use super::{golden, tiny_vocabulary, Random};
 use riskft_core::artifact;
 use riskft_core::calibrate::Platt;
-use riskft_core::cell::ColumnType;
+use riskft_core::cell::{Cell, ColumnType};
+use riskft_core::encode::mix::Mixer;
 use riskft_core::encode::statistic::{Estimates, Keys};
 use riskft_core::encode::{
     tables, CategoryInput, CategorySource, EncodedColumn, EncodedRow, Encoding, KeyPart,
     NumberInput, NumberSource, StatisticInput, TextFormat, TextInput, TextSource, MAX_BINS,
 };
+use riskft_core::explain::Background;
 use riskft_core::grams::{Reader, Table, View};
 use riskft_core::model::{
     Branch, BranchKind, EncoderReference, GramsInput, Model, Specification, FORMAT,
@@ -177,10 +179,30 @@ fn table(random: &mut Random) -> Table {
     table
 }
 
+/// Cells of usual rows, the first of missing values.
+pub fn usual_cells(row: usize) -> Vec<Cell<'static>> {
+    if row == 0 {
+        return vec![Cell::Null; NUMBERS + CATEGORIES + TEXTS];
+    }
+    let numbers = (0..NUMBERS).map(|n| Cell::Float((row * 37 + n * 11) as f64 % 190.0));
+    let labels = ["v0", "v1", "v2", "v3", "v4", "other"];
+    let labels = (0..CATEGORIES).map(|k| Cell::Text(labels[(row * 5 + k) % labels.len()]));
+    let texts = ["new york bank", "loan", "", "full loans llc"];
+    let texts = (0..TEXTS).map(|f| Cell::Text(texts[(row + f) % texts.len()]));
+    numbers.chain(labels).chain(texts).collect()
+}
+
+fn background(encoding: &Encoding) -> Background {
+    let mixer = Mixer::new(encoding);
+    let rows = (0..6).map(|row| mixer.read(encoding, &usual_cells(row))).collect();
+    Background { rows, texts: vec![0.25; encoding.texts.len()] }
+}
+
 /// A version of all branches, or of those without text.
 pub fn network(tiny: &Tiny, texts: usize, shape: EncoderShape) -> (Specification, Parts) {
     let mut random = Random(42);
     let encoding = encoding(texts);
+    let usual = background(&encoding);
     let members = (0..MEMBERS).map(|_| member(&mut random, &encoding)).collect();
     let trees = trees(&mut random, &encoding);
     let width = shape.width;
@@ -209,6 +231,7 @@ pub fn network(tiny: &Tiny, texts: usize, shape: EncoderShape) -> (Specification
         threshold: 0.3,
         positive_label: "true".into(),
         negative_label: "false".into(),
+        background: usual,
     };
     let (keys, estimates) = estimates();
     let statistics = tables::tensors(&keys, &estimates);

@@ -8,8 +8,8 @@ use riskft_core::bundle::{Bundle, Manifest, MAGIC};
 use riskft_core::metrics::Metric;
 use riskft_core::options::{Method, Role};
 use riskft_core::protocol::{
-    BlobHeader, BlobKind, BranchReport, FeatureReport, GateReport, PartMetric, PeriodReport,
-    TrialReport,
+    BlobHeader, BlobKind, BranchReport, EffectReport, FeatureReport, Figures, GateReport,
+    ImportanceReport, PartMetric, PeriodReport, TrialReport,
 };
 use riskft_core::refusal::code;
 use serde_json::{json, Value};
@@ -145,30 +145,48 @@ fn export(files: &[(BlobKind, &Vec<u8>)]) -> Vec<u8> {
         negative_label: "false".into(),
         threshold: 0.3,
         gate: GateReport { rows: 9, change_max: 0.1, ..GateReport::default() },
-        metrics: vec![figure("auc", Some(0.7)), figure("ks", None)],
-        features: vec![FeatureReport {
-            column_name: "n".into(),
-            role: Role::Number,
-            why: "numbers".into(),
-            missing_share: 0.25,
-            distinct_values: 40,
-            alone_auc: Some(0.61),
-        }],
-        branches: vec![BranchReport { branch: "trees".into(), weight: 0.5, ..Default::default() }],
-        periods: vec![PeriodReport {
-            part: "test".into(),
-            begins: 13_149,
-            period: "2006-Q1".into(),
-            rows: 7,
-            ..Default::default()
-        }],
-        trials: vec![TrialReport {
-            trial: 1,
-            rungs: 2,
-            options: json!({"rank": 8}),
-            state: "best".into(),
-            ..Default::default()
-        }],
+        figures: Figures {
+            metrics: vec![figure("auc", Some(0.7)), figure("ks", None)],
+            features: vec![FeatureReport {
+                column_name: "n".into(),
+                role: Role::Number,
+                why: "numbers".into(),
+                missing_share: 0.25,
+                distinct_values: 40,
+                alone_auc: Some(0.61),
+            }],
+            branches: vec![BranchReport {
+                branch: "trees".into(),
+                weight: 0.5,
+                ..Default::default()
+            }],
+            periods: vec![PeriodReport {
+                part: "test".into(),
+                begins: 13_149,
+                period: "2006-Q1".into(),
+                rows: 7,
+                ..Default::default()
+            }],
+            trials: vec![TrialReport {
+                trial: 1,
+                rungs: 2,
+                options: json!({"rank": 8}),
+                state: "best".into(),
+                ..Default::default()
+            }],
+            importances: vec![ImportanceReport {
+                column_name: "n".into(),
+                mean_abs_shap: 0.25,
+                share: 1.0,
+            }],
+            effects: vec![EffectReport {
+                column_name: "n".into(),
+                ordinal: 1,
+                value: Some("2.5".into()),
+                mean_score: 0.25,
+                rows: 7,
+            }],
+        },
         files: files.iter().map(header).collect(),
     };
     let mut bytes = manifest.head().unwrap();

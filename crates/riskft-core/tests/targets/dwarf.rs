@@ -4,12 +4,14 @@ use std::sync::{Arc, OnceLock};
 
 use riskft_core::artifact;
 use riskft_core::calibrate::Platt;
-use riskft_core::cell::ColumnType;
+use riskft_core::cell::{Cell, ColumnType};
+use riskft_core::encode::mix::Mixer;
 use riskft_core::encode::statistic::{KeyPart, Keys, StatisticInput};
 use riskft_core::encode::{
     tables, CategoryInput, CategorySource, EncodedColumn, Encoding, NumberInput, NumberSource,
     TextFormat, TextInput, TextSource, MAX_BINS,
 };
+use riskft_core::explain::Background;
 use riskft_core::grams::{Table, View};
 use riskft_core::model::{Branch, BranchKind, EncoderReference, GramsInput, Specification, FORMAT};
 use riskft_core::network::{
@@ -115,6 +117,10 @@ fn network(texts: usize, base: &[u8]) -> (Specification, Parts) {
     });
     let reference =
         EncoderReference { base: "dwarf".into(), digest: artifact::digest(base), shape: shape() };
+    let mixer = Mixer::new(&encoding);
+    let usual = [Cell::Float(1.5), Cell::Text("NY"), Cell::Text("banks")];
+    let rows = vec![mixer.read(&encoding, &usual), mixer.read(&encoding, &[])];
+    let background = Background { rows, texts: vec![0.125; texts] };
     let specification = Specification {
         format: FORMAT,
         numerics: 1,
@@ -128,6 +134,7 @@ fn network(texts: usize, base: &[u8]) -> (Specification, Parts) {
         threshold: 0.3,
         positive_label: "true".into(),
         negative_label: "false".into(),
+        background,
     };
     let network = FloatNetwork { members: vec![member], texts: vec![(values(WIDTH), 0.05); texts] };
     let keys = Keys::collect(&specification.encoding.statistics, (0..9).map(|row| vec![row % 3]));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use riskft_core::artifact::{self, Artifact};
 use riskft_core::cell::Cell;
+use riskft_core::explain::Explainer;
 use riskft_core::gemm::Kernel;
 use riskft_core::model::{Model, Scorer};
 use riskft_core::network::base::{check_tensors, parameters, read_shape, read_tensors};
@@ -27,6 +28,9 @@ const CELLS: &[Cell<'static>] = &[
     Cell::Bool(true),
     Cell::Float(f64::NEG_INFINITY),
 ];
+
+/// Rows of an explanation that is tried: a target has a second.
+const MOST_MIXED: usize = 5000;
 
 /// Bytes as a version over the dwarf's encoder.
 pub fn version(input: &[u8]) {
@@ -61,6 +65,23 @@ pub fn tried(open: impl Fn() -> Result<Model, Refusal>, also: &[&str]) {
         let score = scorer.score(&row);
         assert!(score.is_nan() || (0.0..=1.0).contains(&score), "{score}");
         assert_eq!(score.to_bits(), scorer.score(&row).to_bits());
+        explained(&mut scorer, &row);
+    }
+}
+
+/// What is scored is explained, or refused: sums of damaged weights may be no numbers.
+fn explained(scorer: &mut Scorer, row: &[Cell<'_>]) {
+    match Explainer::new(scorer) {
+        Ok(explainer) if explainer.most_rows() > MOST_MIXED => {}
+        Ok(mut explainer) => {
+            let found = explainer.explain(scorer, row, &mut || ());
+            let columns = explainer.model().specification().encoding.columns.len();
+            assert_eq!(found.columns.len(), columns);
+            for column in 0..columns {
+                explainer.words(scorer, row, column, &mut || ());
+            }
+        }
+        Err(refusal) => sound(&refusal, &[code::NOT_SUPPORTED, code::NOT_IN_STATE]),
     }
 }
 

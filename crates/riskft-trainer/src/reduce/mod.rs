@@ -20,7 +20,7 @@ pub use solve::solve;
 
 use crate::device;
 use crate::events::Reporter;
-use crate::finish::blob;
+use crate::files::blob;
 use crate::job::unknown_frame;
 use crate::ledger::Meter;
 

@@ -268,8 +268,12 @@ impl Answer {
         blobs
     }
     pub fn metric(&self, part: &str, metric: &str) -> Option<f64> {
-        let found =
-            self.result().metrics.iter().find(|m| m.part == part && m.metric.metric == metric);
+        let found = self
+            .result()
+            .figures
+            .metrics
+            .iter()
+            .find(|m| m.part == part && m.metric.metric == metric);
         found.and_then(|m| m.metric.value)
     }
 }

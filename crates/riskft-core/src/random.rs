@@ -1,8 +1,11 @@
-//! Order of rows, from the seed alone (SplitMix64, Steele et al. 2014).
+//! Orders and draws from a seed alone (SplitMix64, Steele et al. 2014).
 
+/// A generator of numbers, the same on every machine.
+#[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
+    /// The generator of a seed.
     pub fn new(seed: u64) -> Self {
         Random(seed)
     }
