@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use riskft_tests::{fixture, Cluster, Database, Session};
+use riskft_tests::{Cluster, Session};
 
-use crate::training::train;
+use crate::training::two_models;
 use crate::{mean, median, verdict};
 
 /// Rows that are explained one after the other, each in a statement.
@@ -14,11 +14,8 @@ const SUMMED: i32 = 1000;
 
 pub fn measure() -> String {
     let cluster = Cluster::start();
-    let database = Database::within(&cluster);
-    fixture::loans(&database, fixture::LOAN_ROWS);
+    let database = two_models(&cluster);
     let mut session = database.analyst();
-    train(&mut session, "text", "lora", r#"{"seed": 1, "epochs": 0, "keep_text": "always"}"#);
-    train(&mut session, "numbers", "none", r#"{"seed": 1}"#);
     session.run(&format!(
         "CREATE TABLE some AS SELECT row_number() OVER (ORDER BY loan_id)::integer AS place, *
          FROM loans ORDER BY loan_id LIMIT {SUMMED}"

@@ -4,18 +4,14 @@ use std::time::Instant;
 
 use riskft_tests::{fixture, process, Cluster, Database, Session};
 
-use crate::training::train;
+use crate::training::two_models;
 use crate::{median, verdict};
 
 const RUNS: usize = 5;
 
 pub fn measure() -> String {
     let cluster = Cluster::start();
-    let database = Database::within(&cluster);
-    fixture::loans(&database, fixture::LOAN_ROWS);
-    let mut session = database.analyst();
-    train(&mut session, "text", "lora", r#"{"seed": 1, "epochs": 0, "keep_text": "always"}"#);
-    train(&mut session, "numbers", "none", r#"{"seed": 1}"#);
+    let database = two_models(&cluster);
     // The columns that a numbers-only user would have: no name, no code.
     let mut out = String::from("## Speed: risk_score over the 20,000 loans\n\n");
     for model in ["text", "numbers"] {

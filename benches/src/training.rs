@@ -1,9 +1,20 @@
 //! One training of the loans, and what the ledger says of it.
 
-use riskft_tests::Session;
+use riskft_tests::{fixture, Cluster, Database, Session};
 
 /// Columns that no figure may use: the key, and the amount that is known only after the decision.
 pub const EXCLUDE: &str = "{loan_id,disbursed}";
+
+/// A database of all loans with two models of them: `text`, whose frozen encoder is kept, and
+/// `numbers`.
+pub fn two_models(cluster: &Cluster) -> Database<'_> {
+    let database = Database::within(cluster);
+    fixture::loans(&database, fixture::LOAN_ROWS);
+    let mut session = database.analyst();
+    train(&mut session, "text", "lora", r#"{"seed": 1, "epochs": 0, "keep_text": "always"}"#);
+    train(&mut session, "numbers", "none", r#"{"seed": 1}"#);
+    database
+}
 
 pub struct Training {
     pub auc: f64,

@@ -140,7 +140,7 @@ impl Second<'_> {
             courses.push(course(&tuned, &terms, self.lesson, method, turn(fold)));
             bert = under;
         }
-        let report = judged(&courses, self.lesson, &self.ridge.out_of_fold)?;
+        let report = judged(&courses, self.lesson)?;
         if !tell(run, &report, ledger) {
             return Ok(None);
         }
