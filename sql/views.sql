@@ -92,7 +92,7 @@ FROM riskft.run r
 WHERE r.state = 'queued'
   AND (riskft.is_own(r.owner) OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'));
 COMMENT ON VIEW riskft.progress IS
-    'Trainings queued or under way and reductions, of your roles; of all roles for members of pg_read_all_stats';
+    'Trainings queued or under way, reductions and selections, of your roles; of all roles for members of pg_read_all_stats';
 
 CREATE VIEW riskft.runs WITH (security_barrier) AS
 SELECT r.run_id AS run, r.kind, r.model_name AS model, r.owner, s.state, r.relation, r.target, r.method,
@@ -121,9 +121,9 @@ FROM riskft.run r,
                      ELSE r.state END AS state) s
 WHERE r.run_id IN (SELECT x.run_id FROM riskft.visible_run x);
 COMMENT ON VIEW riskft.runs IS
-    'Your trainings and reductions: state, rows of each part, and what tuning the encoder brought';
-COMMENT ON COLUMN riskft.runs.kind IS 'train or reduce; a reduction has neither target nor method';
-COMMENT ON COLUMN riskft.runs.model IS 'Name of the model or reducer';
+    'Your trainings, reductions and selections: state, rows of each part, and what tuning the encoder brought';
+COMMENT ON COLUMN riskft.runs.kind IS 'train, reduce or select; a reduction has neither target nor method, a selection no method';
+COMMENT ON COLUMN riskft.runs.model IS 'Name of the model or reducer; NULL of a selection';
 COMMENT ON COLUMN riskft.runs.rows_train IS
     'Rows outside the test part; each trains the models of all folds but its own';
 COMMENT ON COLUMN riskft.runs.rows_validation IS
@@ -136,7 +136,7 @@ FROM riskft.run r,
      jsonb_array_elements(r.ledger -> 'phases') WITH ORDINALITY AS p(phase, ordinal)
 WHERE r.run_id IN (SELECT x.run_id FROM riskft.visible_run x);
 COMMENT ON VIEW riskft.phases IS
-    'Where the time of each of your trainings and reductions went, in wall seconds';
+    'Where the time of each of your trainings, reductions and selections went, in wall seconds';
 
 CREATE VIEW riskft.features WITH (security_barrier) AS
 SELECT m.name AS model, f.version, f.ordinal, f.column_name, f.role, f.why, f.missing_share,
@@ -282,7 +282,7 @@ SELECT r.run_id AS run, r.model_name AS model, v.version, r.method,
 FROM riskft.run r LEFT JOIN riskft.version v USING (run_id)
 WHERE r.state = 'done' AND r.run_id IN (SELECT x.run_id FROM riskft.visible_run x);
 COMMENT ON VIEW riskft.costs IS
-    'What each of your trainings and reductions used, and its cost at riskft.device_hour_price of the day';
+    'What each of your trainings, reductions and selections used, and its cost at riskft.device_hour_price of the day';
 
 CREATE VIEW riskft.deployments WITH (security_barrier) AS
 SELECT m.name AS model, d.version, d.action, d.role, d.deployed_at

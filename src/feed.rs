@@ -2,8 +2,9 @@
 
 use riskft_core::cell::{Cell, SourceColumn};
 use riskft_core::protocol::{
-    write_frame, BatchBuilder, JobHeader, ReductionHeader, FRAME_BATCH, FRAME_END, FRAME_HEADER,
-    FRAME_INCUMBENT_ENCODER, FRAME_INCUMBENT_VERSION, FRAME_REDUCTION,
+    write_frame, BatchBuilder, JobHeader, ReductionHeader, SelectionHeader, FRAME_BATCH, FRAME_END,
+    FRAME_HEADER, FRAME_INCUMBENT_ENCODER, FRAME_INCUMBENT_VERSION, FRAME_REDUCTION,
+    FRAME_SELECTION,
 };
 use riskft_core::refusal::{code, Refusal, Result};
 use serde::Serialize;
@@ -44,6 +45,18 @@ pub fn reduction(
 ) -> Result<()> {
     send_header(FRAME_REDUCTION, header, process)?;
     send_rows(scan, (&header.columns, Some(columns)), process, listener, holds)
+}
+
+/// Sends a selection: header, rows and end.
+pub fn selection(
+    header: &SelectionHeader,
+    scan: Scan,
+    process: &mut TrainerProcess,
+    listener: &mut Listener,
+    holds: &dyn Fn() -> bool,
+) -> Result<()> {
+    send_header(FRAME_SELECTION, header, process)?;
+    send_rows(scan, (&header.job.columns, None), process, listener, holds)
 }
 
 fn send_header(kind: u8, header: &impl Serialize, process: &mut TrainerProcess) -> Result<()> {

@@ -14,7 +14,7 @@
 //! | `relation` | table, view or SELECT -> typed columns and batches, as the caller |
 //! | `argument`, `request` | arguments that must not be NULL; those of riskft_train |
 //! | `train`, `training` | riskft_train; the steps of one training |
-//! | `work` | what trainings and reductions share: the trainer's place, process and answer |
+//! | `work` | what trainings, reductions and selections share: the trainer's place, process and answer |
 //! | `feed`, `trainer_process` | rows -> the trainer; start, watch, kill it |
 //! | `listener`, `progress` | what the trainer says -> NOTICEs, and riskft.progress for others |
 //! | `run`, `lock` | a run's row and state; which runs are alive, how many trainers there are |
@@ -27,6 +27,7 @@
 //! | `call_site` | functions of a name and a row: what they resolved, cells by column name |
 //! | `score` | risk_score, risk_score_json |
 //! | `reduce`, `project` | riskft_reduce; riskft_project, riskft.loadings |
+//! | `select` | riskft_select |
 //! | `explain`, `table` | risk_explain, riskft_importance, riskft_effect; the rows of a set |
 //! | `reason`, `points` | risk_reasons; risk_points, risk_grade |
 //! | `evaluate` | riskft_evaluate |
@@ -65,6 +66,7 @@ mod request;
 mod rights;
 mod run;
 mod score;
+mod select;
 mod settings;
 mod spi;
 mod table;
@@ -82,6 +84,7 @@ pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
 pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["catalog"]);
 pgrx::extension_sql_file!("../sql/bases.sql", name = "bases", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/reduce.sql", name = "reduce", requires = ["views"]);
+pgrx::extension_sql_file!("../sql/select.sql", name = "select", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/explain.sql", name = "explain", requires = ["views"]);
 pgrx::extension_sql_file!(
     "../sql/functions.sql",

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use riskft_core::protocol::{Event, Progress, ReductionResult, TrainingResult};
+use riskft_core::protocol::{Event, Progress, ReductionResult, SelectionResult, TrainingResult};
 use riskft_core::refusal::Result;
 
 use crate::error::{self, warn};
@@ -18,6 +18,7 @@ const KEPT: usize = 200;
 pub enum Answer {
     Version(Box<TrainingResult>),
     Reducer(Box<ReductionResult>),
+    Columns(Box<SelectionResult>),
 }
 
 pub struct Listener {
@@ -41,6 +42,7 @@ impl Listener {
             Event::Refused(refusal) => return Err(refusal),
             Event::Result(result) => return Ok(Some(Answer::Version(result))),
             Event::Reduction(result) => return Ok(Some(Answer::Reducer(result))),
+            Event::Selection(result) => return Ok(Some(Answer::Columns(result))),
         }
         Ok(None)
     }

@@ -149,7 +149,7 @@ fn riskft_working() -> TableIterator<
     (
         name!(run, i64),
         name!(pid, i32),
-        name!(model, String),
+        name!(model, Option<String>),
         name!(owner, String),
         name!(phase, String),
         name!(done, i64),
@@ -168,7 +168,8 @@ fn riskft_working() -> TableIterator<
         (
             status.run,
             pid,
-            status.model,
+            // A selection has no name.
+            Some(status.model).filter(|model| !model.is_empty()),
             status.owner,
             progress.phase,
             progress.done as i64,

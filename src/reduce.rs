@@ -143,7 +143,7 @@ impl Request {
     ) -> Result<Stored> {
         let entry = Entry {
             kind: "reduce",
-            name: &self.name,
+            name: Some(&self.name),
             relation: &self.relation,
             target: None,
             method: None,

@@ -75,7 +75,7 @@ impl Request {
     pub fn entry(&self) -> Result<Entry<'_>> {
         Ok(Entry {
             kind: "train",
-            name: &self.model,
+            name: Some(&self.model),
             relation: &self.relation,
             target: Some(&self.target),
             method: Some(self.method.name()),

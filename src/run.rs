@@ -50,13 +50,14 @@ pub fn next_id() -> Result<i64> {
 
 /// What a run's row tells of its arguments.
 pub struct Entry<'a> {
-    /// train | reduce
+    /// train | reduce | select
     pub kind: &'static str,
-    /// Of the model or reducer.
-    pub name: &'a str,
+    /// Of the model or reducer; a selection has none.
+    pub name: Option<&'a str>,
     pub relation: &'a str,
-    /// These three are a training's; the base is one that its method needs.
+    /// A training's or a selection's.
     pub target: Option<&'a str>,
+    /// These two are a training's; the base is one that its method needs.
     pub method: Option<&'a str>,
     pub base: Option<&'a str>,
     /// JSON
@@ -107,7 +108,7 @@ pub fn begin(run: &Run, entry: &Entry<'_>) -> Result<()> {
              VALUES ($1, $2, $3::name, 'running', $4, $5, $6, $7, $8::jsonb, $9, $10, $10, $11)",
             &[
                 Param::Int8(run.id),
-                Param::Text(entry.name),
+                Param::OptionalText(entry.name),
                 Param::Text(&run.role),
                 Param::Text(entry.relation),
                 Param::OptionalText(entry.target),

@@ -48,7 +48,8 @@ pub fn require_own_will() -> Result<()> {
             "cannot train within a security-restricted operation",
         )
         .detail(
-            "An index, a materialized view or a relation that is trained on calls riskft_train or riskft_reduce.",
+            "An index, a materialized view or a relation that is trained on calls riskft_train, \
+             riskft_reduce or riskft_select.",
         )
         .hint("Call it in a statement of its own."));
     }

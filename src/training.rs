@@ -153,7 +153,8 @@ impl Training {
     }
 }
 
-fn job_header(request: &Request, base_dir: String, scan: &Scan) -> JobHeader {
+/// The header of a request's job.
+pub fn job_header(request: &Request, base_dir: String, scan: &Scan) -> JobHeader {
     JobHeader {
         protocol: PROTOCOL,
         model: request.model.clone(),

@@ -18,6 +18,7 @@
 //! | [`grams`] | texts as counted n-grams, scored by a linear term |
 //! | [`trees`] | boosted trees, read from LightGBM's text and scored from flat arrays |
 //! | [`reduce`] | principal components: which columns, the fitted reducer, its file, projection |
+//! | [`select`] | which columns carry the risk: twins, sums over source columns, ranking |
 //! | [`scorecard`] | weights of evidence, for the baseline beside each version |
 //! | [`points`] | log odds on the scale of a scorecard |
 //! | [`artifact`] | the model file: safetensors with a JSON specification |
@@ -52,5 +53,6 @@ pub mod random;
 pub mod reduce;
 pub mod refusal;
 pub mod scorecard;
+pub mod select;
 pub mod tokenize;
 pub mod trees;

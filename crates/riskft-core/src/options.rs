@@ -54,6 +54,7 @@ pub struct Options {
     pub calibrate: Calibrate,
     pub search: Search,
     pub explain: Explain,
+    pub select: Select,
     pub text: TextMode,
     pub keep_text: KeepText,
     pub keep_tuned: KeepTuned,
@@ -118,6 +119,7 @@ impl Default for Options {
             calibrate: Calibrate::All,
             search: Search { trials: 0, minutes: 0.0, keep_on_cancel: false },
             explain: Explain { background: 16, rows: 256 },
+            select: Select { shap: 0 },
             text: TextMode::Fields,
             keep_text: KeepText::Better,
             keep_tuned: KeepTuned::Better,
@@ -199,6 +201,7 @@ impl Options {
         range("search.minutes", self.search.minutes, 0.0, 10_000.0)?;
         range("explain.background", self.explain.background as f64, 1.0, MOST_ROWS as f64)?;
         range("explain.rows", self.explain.rows as f64, 0.0, 4096.0)?;
+        range("select.shap", self.select.shap as f64, 0.0, 100_000.0)?;
         range("hidden", self.hidden as f64, 8.0, 1024.0)?;
         range("max_tokens", self.max_tokens as f64, 0.0, 4096.0)?;
         range("threads", self.threads as f64, 0.0, 1024.0)?;

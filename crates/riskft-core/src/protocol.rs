@@ -2,16 +2,17 @@
 //!
 //! Job (the trainer's stdin, or a job file): frames of `u8 kind, u32 LE length, payload`: a header as
 //! JSON, whose kind is the kind of job ([`JobHeader`] of a training, [`ReductionHeader`] of a
-//! reduction), then column batches, then an end frame. A stream that stops short of the end frame is
+//! reduction, [`SelectionHeader`] of a selection), then column batches, then an end frame. A stream that stops short of the end frame is
 //! no job.
 //!
 //! Answer (the trainer's stdout): [`Event`]s, one JSON object a line. The last line is
-//! `refused`, `result` or `reduction`; after the latter two the blobs it lists follow as raw bytes, in order.
+//! `refused`, `selection`, `result` or `reduction`; after the latter two the blobs it lists follow as raw bytes, in order.
 //!
 //! Every length is checked against a bound before memory is taken for it.
 
 mod reduction;
 mod reports;
+mod selection;
 
 use std::io::{self, Read, Write};
 
@@ -23,6 +24,7 @@ use crate::options::{Method, Options};
 use crate::refusal::{code, Refusal, Result};
 pub use reduction::*;
 pub use reports::*;
+pub use selection::*;
 
 /// 1 had trainings alone.
 pub const PROTOCOL: u32 = 2;
@@ -60,6 +62,8 @@ pub const FRAME_INCUMBENT_VERSION: u8 = 4;
 pub const FRAME_INCUMBENT_ENCODER: u8 = 5;
 /// Header of a reduction; that of a training is [`FRAME_HEADER`].
 pub const FRAME_REDUCTION: u8 = 6;
+/// Header of a selection.
+pub const FRAME_SELECTION: u8 = 7;
 
 /// What is to be trained, and on which columns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,13 +105,14 @@ pub enum Event {
     Refused(Refusal),
     Result(Box<TrainingResult>),
     Reduction(Box<ReductionResult>),
+    Selection(Box<SelectionResult>),
 }
 
 /// Where a run stands.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// load | prepare | encode | search | network | trees | grams | text | tune | baseline | quantize |
-    /// evaluate | explain; of a reduction load | solve
+    /// load | prepare | select | encode | search | network | trees | grams | text | tune | baseline | quantize |
+    /// evaluate | explain; of a reduction load | solve; of a selection load | prepare | select
     pub phase: String,
     pub done: u64,
     pub total: u64,
@@ -189,6 +194,9 @@ impl<W: Write> JobWriter<W> {
     }
     pub fn reduction(out: W, header: &ReductionHeader) -> io::Result<Self> {
         JobWriter::begin(out, FRAME_REDUCTION, header)
+    }
+    pub fn selection(out: W, header: &SelectionHeader) -> io::Result<Self> {
+        JobWriter::begin(out, FRAME_SELECTION, header)
     }
     fn begin(mut out: W, kind: u8, header: &impl Serialize) -> io::Result<Self> {
         write_frame(&mut out, kind, &serde_json::to_vec(header)?)?;

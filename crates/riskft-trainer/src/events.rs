@@ -91,7 +91,7 @@ fn in_words(event: &Event) -> String {
             }
             text
         }
-        Event::Result(_) | Event::Reduction(_) => "done".to_owned(),
+        Event::Result(_) | Event::Reduction(_) | Event::Selection(_) => "done".to_owned(),
     }
 }
 

@@ -5,6 +5,9 @@
 //! pairs of labels gave 0.794. Models differ in kind from fold to fold, which costs nothing and
 //! gave 0.001 more when measured.
 
+mod kind;
+mod shap;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,11 +16,12 @@ use riskft_core::dataset::hash::mix;
 use riskft_core::encode::statistic::Estimates;
 use riskft_core::encode::{tables, Encoding};
 use riskft_core::math::{logistic, logit};
-use riskft_core::options::{Categories, Options};
+use riskft_core::options::Options;
 use riskft_core::protocol::Progress;
 use riskft_core::refusal::{code, Refusal, Result};
 use riskft_core::trees::{lightgbm, Ensemble};
 
+use self::kind::Kind;
 use crate::events::Reporter;
 use crate::folds::{Folds, Share};
 use crate::lightgbm::{silence, Booster, Table};
@@ -63,6 +67,18 @@ pub struct Ground<'a> {
     pub threads: usize,
 }
 
+/// A model as it grew.
+struct Growth {
+    booster: Booster,
+    kind: Kind,
+    /// Logits of the rows left out, every [`STEP`] rounds.
+    looks: Vec<Vec<f32>>,
+    /// How far its logits lie above those of natural shares.
+    shift: f64,
+    /// The round of the lowest log-loss of the rows left out; 0 before the first look.
+    best: usize,
+}
+
 /// One model's way.
 struct Grown {
     model: usize,
@@ -81,14 +97,11 @@ pub fn fit(ground: &Ground<'_>, reporter: &Reporter) -> Result<Option<Forest>> {
         return Ok(None);
     }
     let start = Instant::now();
-    let grown = ground.grow_all(reporter)?;
+    let grown = ground.each_model("trees", reporter, |model, done| ground.grow(model, done))?;
     let looks = grown.iter().map(|one| one.held.len()).min().unwrap_or(0);
     let Some((best, out_of_fold)) = ground.best_look(&grown, looks) else { return Ok(None) };
     let rounds = (best + 1) * STEP;
-    let mut models: Vec<(usize, Ensemble)> =
-        grown.into_iter().map(|one| (one.model, one.trees)).collect();
-    models.sort_by_key(|(model, _)| *model);
-    let mut models: Vec<Ensemble> = models.into_iter().map(|(_, trees)| trees).collect();
+    let mut models: Vec<Ensemble> = grown.into_iter().map(|one| one.trees).collect();
     models.iter_mut().for_each(|trees| trees.truncate(rounds));
     let of = |(model, trees): (usize, &Ensemble)| ground.score(model, trees);
     let unlabelled = models.iter().enumerate().map(of).collect();
@@ -135,29 +148,35 @@ impl Ground<'_> {
         })
     }
 
-    fn grow_all(&self, reporter: &Reporter) -> Result<Vec<Grown>> {
+    /// What `work` makes of each model, side by side; it is given a count of rounds to add to.
+    fn each_model<T: Send>(
+        &self,
+        phase: &str,
+        reporter: &Reporter,
+        work: impl Fn(usize, &AtomicUsize) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
         let models = self.folds.models();
         let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let total = models * self.options.trees.rounds;
-        let work = || -> Result<Vec<Grown>> {
+        let work = || -> Result<Vec<(usize, T)>> {
             silence();
-            let mut grown = Vec::new();
+            let mut made = Vec::new();
             loop {
                 let model = next.fetch_add(1, Ordering::Relaxed);
                 if model >= models {
-                    return Ok(grown);
+                    return Ok(made);
                 }
-                grown.push(self.grow(model, &done)?);
+                made.push((model, work(model, &done)?));
                 done.fetch_max((model + 1) * self.options.trees.rounds, Ordering::Relaxed);
             }
         };
-        std::thread::scope(|scope| {
+        let mut all = std::thread::scope(|scope| {
             let workers: Vec<_> =
                 (0..self.threads.clamp(1, models)).map(|_| scope.spawn(work)).collect();
             while workers.iter().any(|worker| !worker.is_finished()) {
                 std::thread::sleep(LOOK);
                 reporter.progress(Progress {
-                    phase: "trees".into(),
+                    phase: phase.into(),
                     done: done.load(Ordering::Relaxed).min(total) as u64,
                     total: total as u64,
                     ..Progress::default()
@@ -165,16 +184,27 @@ impl Ground<'_> {
             }
             let mut all = Vec::new();
             for worker in workers {
-                let grown = worker.join().map_err(|_| {
+                let made = worker.join().map_err(|_| {
                     Refusal::new(code::EXTERNAL_ROUTINE, "growing the boosted trees failed")
                 })?;
-                all.extend(grown?);
+                all.extend(made?);
             }
-            Ok(all)
-        })
+            Ok::<_, Refusal>(all)
+        })?;
+        all.sort_by_key(|(model, _)| *model);
+        Ok(all.into_iter().map(|(_, made)| made).collect())
     }
 
     fn grow(&self, model: usize, done: &AtomicUsize) -> Result<Grown> {
+        let Growth { booster, looks, shift, .. } = self.growth(model, done)?;
+        let mut trees = lightgbm::read(&booster.text(looks.len() * STEP)?)?;
+        if shift != 0.0 {
+            trees.shift(-shift).map_err(misfit)?;
+        }
+        Ok(Grown { model, trees, held: looks })
+    }
+
+    fn growth(&self, model: usize, done: &AtomicUsize) -> Result<Growth> {
         let (train, held) =
             (self.folds.places(model, Share::Train), self.folds.places(model, Share::Held));
         let kind = Kind::of(model, self.options.trees.categories);
@@ -212,11 +242,7 @@ impl Ground<'_> {
             booster.held_scores(&mut scores)?;
             looks.push(scores.iter().map(|p| (logit(*p) - shift) as f32).collect());
         }
-        let mut trees = lightgbm::read(&booster.text(looks.len() * STEP)?)?;
-        if shift != 0.0 {
-            trees.shift(-shift).map_err(misfit)?;
-        }
-        Ok(Grown { model, trees, held: looks })
+        Ok(Growth { booster, kind, looks, shift, best: best.1 })
     }
 
     /// Estimates of all fitted rows, to the number of rows that the models know them of.
@@ -259,15 +285,20 @@ impl Ground<'_> {
         self.joined(kind, places, &statistics)
     }
 
+    /// Estimates of the rows that a model learns from.
+    fn own_estimates(&self, model: usize) -> Estimates {
+        let label = |place: u32| self.labels[place as usize];
+        let train = self.folds.places(model, Share::Train);
+        let told = train.partition_point(|place| (*place as usize) < self.labelled);
+        self.features.keys.estimate(&train[..told], label, 1.0)
+    }
+
     /// A model's logits of the rows that were asked for.
     fn score(&self, model: usize, trees: &Ensemble) -> Vec<f64> {
         if self.asked.is_empty() {
             return Vec::new();
         }
-        let label = |place: u32| self.labels[place as usize];
-        let train = self.folds.places(model, Share::Train);
-        let told = train.partition_point(|place| (*place as usize) < self.labelled);
-        let estimates = self.features.keys.estimate(&train[..told], label, 1.0);
+        let estimates = self.own_estimates(model);
         let mut logits = Vec::with_capacity(self.asked.len());
         for some in self.asked.chunks(4096) {
             let features =
@@ -304,38 +335,6 @@ impl Ground<'_> {
         all
     }
 
-    fn parameters(&self, model: usize, kind: Kind) -> String {
-        let options = self.options;
-        let small = self.folds.is_small();
-        let leaves = match (options.trees.leaves, small) {
-            (0, true) => 12,
-            (0, false) => 31,
-            (given, _) => given,
-        };
-        let least = match (options.trees.min_rows, small) {
-            (0, true) => 10,
-            (0, false) => 20,
-            (given, _) => given,
-        };
-        let first = self.encoding.numbers.len();
-        let native: Vec<String> =
-            (first..first + self.encoding.categories.len()).map(|c| c.to_string()).collect();
-        let native = match native.is_empty() {
-            true => String::new(),
-            false => format!("categorical_feature={}", native.join(",")),
-        };
-        format!(
-            "objective=binary verbosity=-1 num_threads=1 deterministic=true force_row_wise=true \
-             seed={seed} learning_rate={rate} num_leaves={leaves} min_data_in_leaf={least} \
-             feature_fraction={columns} bagging_fraction=0.8 bagging_freq=1 lambda_l2=1 \
-             extra_trees={extra} cat_smooth=50 cat_l2=10 max_cat_threshold=8 {native}",
-            seed = (mix(options.seed ^ model as u64) >> 34),
-            rate = options.trees.learning_rate * if small { 0.6 } else { 1.0 },
-            columns = options.trees.columns,
-            extra = kind.extra,
-        )
-    }
-
     /// Log-loss of rows left out. Weights are for fitting: scores are judged as the table has rows.
     fn loss(&self, held: &[u32], scores: &[f64]) -> f64 {
         let of = |(place, score): (&u32, &f64)| {
@@ -366,24 +365,5 @@ impl Ground<'_> {
             }
         }
         best.map(|(_, look, logits)| (look, logits))
-    }
-}
-
-/// How models differ.
-#[derive(Debug, Clone, Copy)]
-struct Kind {
-    /// Categories as LightGBM's own, beside their statistics.
-    native: bool,
-    extra: bool,
-}
-
-impl Kind {
-    fn of(model: usize, categories: Categories) -> Self {
-        let native = match categories {
-            Categories::Mixed => model % 3 != 1,
-            Categories::Native => true,
-            Categories::Statistics => false,
-        };
-        Kind { native, extra: model % 3 != 2 }
     }
 }

@@ -4,8 +4,9 @@ use std::io::{BufReader, Read};
 
 use riskft_core::dataset::Dataset;
 use riskft_core::protocol::{
-    broken, read_frame, JobHeader, Progress, ReductionHeader, FRAME_BATCH, FRAME_END, FRAME_HEADER,
-    FRAME_INCUMBENT_ENCODER, FRAME_INCUMBENT_VERSION, FRAME_REDUCTION, PROTOCOL,
+    broken, read_frame, JobHeader, Progress, ReductionHeader, SelectionHeader, FRAME_BATCH,
+    FRAME_END, FRAME_HEADER, FRAME_INCUMBENT_ENCODER, FRAME_INCUMBENT_VERSION, FRAME_REDUCTION,
+    FRAME_SELECTION, PROTOCOL,
 };
 use riskft_core::refusal::{code, Refusal, Result};
 use serde::de::DeserializeOwned;
@@ -20,9 +21,10 @@ const MAX_INCUMBENT: usize = 4 << 30;
 pub enum Header {
     Training(Box<JobHeader>),
     Reduction(Box<ReductionHeader>),
+    Selection(Box<SelectionHeader>),
 }
 
-/// A training's job as read.
+/// The job of a training or a selection as read.
 pub struct Job {
     pub header: JobHeader,
     pub dataset: Dataset,
@@ -42,12 +44,13 @@ pub fn open<R: Read>(input: R) -> Result<(Header, BufReader<R>)> {
     let header = match read_frame(&mut input, &mut payload)? {
         FRAME_HEADER => Header::Training(header(&payload)?),
         FRAME_REDUCTION => Header::Reduction(header(&payload)?),
+        FRAME_SELECTION => Header::Selection(header(&payload)?),
         _ => return Err(broken("the first frame is not a header")),
     };
     Ok((header, input))
 }
 
-/// Reads the rest of a training's job.
+/// Reads the rest of the job of a training or a selection.
 ///
 /// # Errors
 /// 08P01 for a stream that is no job or stops before its end frame.

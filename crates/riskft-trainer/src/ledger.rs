@@ -12,8 +12,8 @@ pub struct Meter {
 }
 
 /// Phases during which the device works.
-const DEVICE_PHASES: [&str; 8] =
-    ["encode", "network", "trees", "grams", "text", "tune", "backtest", "solve"];
+const DEVICE_PHASES: [&str; 9] =
+    ["encode", "network", "trees", "grams", "text", "tune", "backtest", "solve", "select"];
 
 impl Default for Meter {
     fn default() -> Self {

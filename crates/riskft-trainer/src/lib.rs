@@ -2,7 +2,8 @@
 //!
 //! A run: [`job`] -> [`rows`] and [`texts`] -> [`frozen`] vectors -> [`fit`] the head -> [`tune`]
 //! the encoder ([`lora`], [`adapter`] or [`full`]) -> [`finish`]: int8, calibration, figures, gate.
-//! Another kind of job, [`reduce`], has principal components; [`work`] tells them apart.
+//! Other kinds of jobs: [`reduce`], principal components, and [`select`], which columns carry the risk;
+//! [`work`] tells them apart.
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod adam;
@@ -43,6 +44,7 @@ pub mod rows;
 pub mod run;
 pub mod scoring;
 pub mod search;
+pub mod select;
 pub mod self_train;
 pub mod smote;
 pub mod stage;

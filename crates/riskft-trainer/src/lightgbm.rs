@@ -156,6 +156,44 @@ impl Booster {
         checked(status, "scoring")
     }
 
+    /// What each feature adds to the logits of some rows, by the first `rounds` trees (0 = all):
+    /// [rows, width + 1], of which the last one is the mean logit that the others add to.
+    pub fn contributions(&self, features: &[f64], width: usize, rounds: usize) -> Result<Vec<f64>> {
+        let rows = features.len() / width.max(1);
+        let sound = width > 0 && features.len() == rows * width && i32::try_from(rows).is_ok();
+        if !sound {
+            return Err(failed("rows of another shape"));
+        }
+        if rows == 0 {
+            return Ok(Vec::new());
+        }
+        let mut out = vec![0.0; rows * (width + 1)];
+        let (mut count, parameters) = (0, words("num_threads=1 verbosity=-1")?);
+        // SAFETY: a live handle; `features` holds rows * width floats; LightGBM refuses rows whose
+        // width is not the data's, and writes width + 1 floats a row, for which there is room.
+        let status = unsafe {
+            sys::LGBM_BoosterPredictForMat(
+                self.handle,
+                features.as_ptr().cast::<c_void>(),
+                sys::C_API_DTYPE_FLOAT64 as c_int,
+                rows as i32,
+                width as i32,
+                1,
+                sys::C_API_PREDICT_CONTRIB as c_int,
+                0,
+                rounds as c_int,
+                parameters.as_ptr(),
+                &mut count,
+                out.as_mut_ptr(),
+            )
+        };
+        checked(status, "explaining rows")?;
+        match usize::try_from(count) {
+            Ok(count) if count == out.len() => Ok(out),
+            _ => Err(failed("another number of contributions")),
+        }
+    }
+
     /// The first `rounds` trees as text, for [`riskft_core::trees::lightgbm::read`].
     pub fn text(&self, rounds: usize) -> Result<String> {
         let mut buffer = vec![0u8; 1 << 20];
@@ -248,6 +286,35 @@ mod tests {
             assert!((ours - score).abs() < 1e-12, "{ours} {score}");
         }
         assert_eq!(lightgbm::read(&booster.text(5).expect("a text")).map(|t| t.len()), Ok(5));
+    }
+
+    /// A row's contributions and the mean add up to its logit, of all trees and of some.
+    #[test]
+    fn contributions_add_up_to_the_logit() {
+        silence();
+        let mut booster = booster();
+        let (features, _) = rows(1000);
+        let mut scores = Vec::new();
+        for _ in 0..20 {
+            assert_eq!(booster.grow(), Ok(true));
+        }
+        assert_eq!(booster.held_scores(&mut scores), Ok(()));
+        let of = |rounds| booster.contributions(&features[1600..], 2, rounds).expect("rows");
+        let (all, few) = (of(20), of(7));
+        assert_eq!((all.len(), of(0)), (200 * 3, all.clone()));
+        for (row, score) in all.chunks_exact(3).zip(&scores) {
+            let logit = riskft_core::math::logit(*score);
+            assert!((row.iter().sum::<f64>() - logit).abs() < 1e-9, "{row:?} {logit}");
+        }
+        let trees = lightgbm::read(&booster.text(7).expect("a text")).expect("trees");
+        for (row, few) in features[1600..].chunks_exact(2).zip(few.chunks_exact(3)) {
+            assert!((few.iter().sum::<f64>() - trees.score(row)).abs() < 1e-9);
+        }
+        assert!(all.chunks_exact(3).any(|row| row[0] > 0.5) && all.iter().all(|v| v.is_finite()));
+        assert_eq!(booster.contributions(&[], 2, 0), Ok(Vec::new()));
+        for (features, width) in [(&[1.0, 2.0, 3.0][..], 3), (&[1.0, 2.0, 3.0][..], 2), (&[], 0)] {
+            assert!(booster.contributions(features, width, 0).is_err());
+        }
     }
 
     #[test]

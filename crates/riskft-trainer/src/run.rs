@@ -27,6 +27,7 @@ use crate::ledger::Meter;
 use crate::rows::{Reader, Rows};
 use crate::scoring;
 use crate::search;
+use crate::select;
 use crate::self_train;
 use crate::text::{self, Text};
 use crate::texts::{Collector, Texts};
@@ -52,9 +53,12 @@ pub fn run(
     meter.phase("load");
     let job = job::read(header, input, reporter)?;
     meter.phase("prepare");
-    let (prepared, mut encoding) = prepare(&job, reporter)?;
+    let mut prepared = prepare(&job, reporter)?;
     let compute = Compute::choose(&job.header.options)?;
     reporter.notice(compute.in_words());
+    select::keep(&job, &mut prepared, compute.threads, &mut meter, reporter)?;
+    meter.phase("prepare");
+    let mut encoding = encode::fit(&job.dataset, &prepared, &job.header);
     let folder = base_dir.unwrap_or_else(|| PathBuf::from(&job.header.base_dir));
     let base = read_base(&job.header, &encoding, &folder, reporter)?;
     if base.is_none() {
@@ -137,7 +141,11 @@ pub fn run(
     Ok(Outcome { result, blobs: published.blobs })
 }
 
-fn prepare(job: &Job, reporter: &Reporter) -> Result<(Prepared, Encoding)> {
+/// Takes all decisions before encoding, and tells of them.
+///
+/// # Errors
+/// Those of [`dataset::prepare`].
+pub fn prepare(job: &Job, reporter: &Reporter) -> Result<Prepared> {
     let phase = |done| Progress { phase: "prepare".into(), done, total: 2, ..Progress::default() };
     reporter.progress(phase(0));
     let prepared = dataset::prepare(&job.dataset, &job.header)?;
@@ -148,8 +156,7 @@ fn prepare(job: &Job, reporter: &Reporter) -> Result<(Prepared, Encoding)> {
         reporter.warning(message, detail);
     }
     reporter.progress(phase(1));
-    let encoding = encode::fit(&job.dataset, &prepared, &job.header);
-    Ok((prepared, encoding))
+    Ok(prepared)
 }
 
 fn read_base(

@@ -10,11 +10,13 @@ use crate::events::Reporter;
 use crate::job::{self, Header};
 use crate::reduce;
 use crate::run;
+use crate::select;
 
 /// What came of a job.
 pub enum Done {
     Version(Box<run::Outcome>),
     Reducer(Box<reduce::Outcome>),
+    Columns(Box<select::Outcome>),
 }
 
 /// A file that is returned.
@@ -26,6 +28,7 @@ impl Done {
         match self {
             Done::Version(done) => (Event::Result(Box::new(done.result)), done.blobs),
             Done::Reducer(done) => (Event::Reduction(Box::new(done.result)), done.blobs),
+            Done::Columns(done) => (Event::Selection(Box::new(done.result)), Vec::new()),
         }
     }
 }
@@ -42,6 +45,9 @@ pub fn work(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) ->
         }
         Header::Reduction(header) => {
             Done::Reducer(Box::new(reduce::run(*header, &mut input, reporter)?))
+        }
+        Header::Selection(header) => {
+            Done::Columns(Box::new(select::run(*header, &mut input, reporter)?))
         }
     })
 }

@@ -17,7 +17,7 @@ use crate::protocol::{FeatureReport, JobHeader};
 use crate::refusal::{code, Refusal, Result};
 
 /// A data set with every decision taken.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Prepared {
     /// For each row; None = unlabelled.
     pub labels: Vec<Option<bool>>,

@@ -223,3 +223,10 @@ pub struct Explain {
     /// Test rows that importances and effects are computed on, at most. 0..=4096; 0 = none.
     pub rows: usize,
 }
+
+/// Which columns enter the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Select {
+    /// Columns that a quick model's SHAP values choose ([`crate::select`]). 0..=100000; 0 = all.
+    pub shap: usize,
+}

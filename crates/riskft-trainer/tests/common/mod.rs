@@ -215,7 +215,7 @@ pub fn train_heard(job: &[u8], mut hear: impl FnMut(u32, &Event)) -> Answer {
         }
         let event: Event = serde_json::from_slice(&line).expect("a line is an event");
         hear(child.id(), &event);
-        let last = matches!(event, Event::Result(_) | Event::Reduction(_) | Event::Refused(_));
+        let last = !matches!(event, Event::Progress(_) | Event::Notice(_) | Event::Warning(..));
         answer.events.push(event);
         if last {
             break;
