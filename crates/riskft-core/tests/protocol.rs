@@ -10,6 +10,7 @@ use riskft_core::options::{Method, Options, Role};
 use riskft_core::protocol::*;
 use riskft_core::reduce::{self, Wanted};
 use riskft_core::refusal::{Refusal, Result};
+use riskft_core::select::Ranked;
 
 const KINDS: [ColumnType; 6] = [
     ColumnType::Bool,
@@ -224,6 +225,16 @@ fn events_are_one_line_each() {
             ledger: Ledger { rows: 7, ..Ledger::default() },
             blobs: vec![BlobHeader { kind: BlobKind::Reducer, digest: "cd".into(), length: 5 }],
         })),
+        Event::Selection(Box::new(SelectionResult {
+            columns: vec![Ranked {
+                rank: 1,
+                column_name: "Größe".into(),
+                mean_abs_shap: Some(0.1 + 0.2),
+                share: None,
+                twin_of: Some("größe".into()),
+            }],
+            ledger: Ledger { rows: 7, ..Ledger::default() },
+        })),
     ];
     for event in events {
         let line = serde_json::to_string(&event).expect("an event serialises");
@@ -235,7 +246,7 @@ fn events_are_one_line_each() {
 }
 
 #[test]
-fn a_reduction_says_what_it_is_in_its_first_frame() {
+fn each_kind_of_job_says_what_it_is_in_its_first_frame() {
     for wanted in [Wanted::Count(50), Wanted::Share(0.95)] {
         let header = ReductionHeader {
             protocol: PROTOCOL,
@@ -256,5 +267,13 @@ fn a_reduction_says_what_it_is_in_its_first_frame() {
         assert!(serde_json::from_slice::<JobHeader>(&payload).is_err());
     }
     let training = serde_json::to_vec(&self::header()).expect("JSON");
+    let header = SelectionHeader { protocol: PROTOCOL, job: self::header(), most: 20 };
+    let job = JobWriter::selection(Vec::new(), &header).and_then(JobWriter::end);
+    let mut payload = Vec::new();
+    let kind = read_frame(&mut job.expect("a Vec takes all").as_slice(), &mut payload);
+    assert_eq!(kind, Ok(FRAME_SELECTION));
+    assert_eq!(serde_json::from_slice::<SelectionHeader>(&payload).ok(), Some(header));
+    assert!(serde_json::from_slice::<JobHeader>(&payload).is_err());
+    assert!(serde_json::from_slice::<SelectionHeader>(&training).is_err());
     assert!(serde_json::from_slice::<ReductionHeader>(&training).is_err());
 }

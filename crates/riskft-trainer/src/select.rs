@@ -106,20 +106,19 @@ pub fn keep(
         .filter(|column| column.twin_of.is_some() || column.rank as usize > most)
         .map(|column| (column.column_name.as_str(), why(column)))
         .collect();
-    let mut left = 0;
+    let before = prepared.columns.iter().filter(|plan| plan.is_used()).count();
     for (plan, report) in prepared.columns.iter_mut().zip(&mut prepared.reports) {
         let name = report.column_name.as_str();
         let stays = plan.role() == Role::Text || job.header.options.roles.contains_key(name);
         if let Some(why) = dropped.get(name).filter(|_| !stays) {
             plan.decision = Decision::new(Role::Ignored, why.as_str());
             (report.role, report.why) = (Role::Ignored, why.clone());
-            left += 1;
         }
     }
+    let left = before - prepared.columns.iter().filter(|plan| plan.is_used()).count();
     if left > 0 {
         reporter.notice(format!(
-            "options.select keeps {} columns and leaves out {left}; riskft.features tells which",
-            prepared.columns.iter().filter(|plan| plan.is_used()).count()
+            "options.select leaves out {left} of {before} columns; riskft.features tells which"
         ));
     }
     Ok(())
