@@ -29,8 +29,8 @@ use crate::texts::Collector;
 const PHASE: &str = "select";
 /// Rows that are explained, at most.
 const EXPLAINED: usize = 2000;
-/// Rows, and cells, that the quick model learns from: about 1 GB at the widest, of which most are the
-/// keys of statistics.
+/// Rows, and cells, that the quick model learns from. A selection from 20,000 rows of 1,000 columns
+/// took 984 MB, the rows themselves included, and 30 s of two cores.
 const MOST_ROWS: usize = 50_000;
 const MOST_CELLS: usize = 1 << 23;
 
