@@ -80,7 +80,7 @@ fn tell_texts(job: &Job, prepared: &Prepared, reporter: &Reporter) {
 }
 
 /// Leaves columns out of a training that the quick model does not choose: `options.select`. Columns
-/// whose role the caller gave and texts stay in any case.
+/// whose role the caller gave stay in any case, and so do texts where an encoder reads them.
 ///
 /// # Errors
 /// Those of [`ranked`].
@@ -109,7 +109,8 @@ pub fn keep(
     let before = prepared.columns.iter().filter(|plan| plan.is_used()).count();
     for (plan, report) in prepared.columns.iter_mut().zip(&mut prepared.reports) {
         let name = report.column_name.as_str();
-        let stays = plan.role() == Role::Text || job.header.options.roles.contains_key(name);
+        let is_encoded = plan.role() == Role::Text && job.header.method != Method::None;
+        let stays = is_encoded || job.header.options.roles.contains_key(name);
         if let Some(why) = dropped.get(name).filter(|_| !stays) {
             plan.decision = Decision::new(Role::Ignored, why.as_str());
             (report.role, report.why) = (Role::Ignored, why.clone());

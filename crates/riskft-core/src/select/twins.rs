@@ -139,9 +139,11 @@ impl Voice {
         }
     }
 
-    /// A hash of the ranks, the same of ascending and descending ones.
+    /// A hash of the ranks, the same of ascending and descending ones. Columns that do not vary on these
+    /// rows may do so on others: they have none.
     fn print(&self) -> Option<u64> {
-        (self.is_number && self.whole.known >= LEAST).then(|| self.whole.print())
+        let tells = self.is_number && self.whole.known >= LEAST && self.whole.vary();
+        tells.then(|| self.whole.print())
     }
 
     fn says_the_same(&self, other: &Voice) -> bool {
@@ -177,7 +179,8 @@ impl Voice {
             common += 1;
             equal &= a == b;
         }
-        common >= self.enough(other) && (equal || 2 * there.len() <= common)
+        let labels = there.len();
+        common >= self.enough(other) && labels > 1 && (equal || 2 * labels <= common)
     }
 }
 
@@ -201,6 +204,11 @@ impl Ranks {
         let mut ranks = vec![f64::NAN; values.len()];
         fill(order.iter().map(|row| (*row, value(row))), &mut ranks);
         Ranks { ranks, known: order.len(), order }
+    }
+
+    fn vary(&self) -> bool {
+        let rank = |row: Option<&u32>| row.map(|row| self.ranks[*row as usize]);
+        rank(self.order.first()) != rank(self.order.last())
     }
 
     fn print(&self) -> u64 {

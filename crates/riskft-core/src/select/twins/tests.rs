@@ -77,11 +77,14 @@ fn few_rows_and_columns_that_do_not_vary_prove_nothing() {
     let varies = map(&uniform(1, 500), |_, v| v);
     let none = map(&[0.0; 500], |_, _| f64::NAN);
     let columns = [
-        ("a", constant),
-        ("b", varies),
-        ("c", none.clone()),
-        ("d", none),
-        ("e", Said::Labels(vec![0; 500])),
+        ("a", constant.clone()),
+        ("b", constant),
+        ("c", varies),
+        ("d", none.clone()),
+        ("e", none),
+        ("f", Said::Labels(vec![MISSING; 500])),
+        ("g", Said::Labels(vec![5; 500])),
+        ("h", Said::Labels(vec![5; 500])),
     ];
     assert_eq!(told(&columns), []);
     assert_eq!(told(&[]), []);
