@@ -1,7 +1,7 @@
 """A cell is one contestant in one fold or draw of an experiment: a CSV file of the test rows' keys
 and scores under a line of JSON with what it took and what was chosen. A file that is there is never
-computed again, unless RISKFT_BENCH_AGAIN is set; riskft's side writes the same files. Cells that took
-hours are kept in the tree, their scores to seven digits.
+computed again, unless RISKFT_BENCH_AGAIN is set; riskft's side writes the same files. Its cells of
+experiments that take hours can be kept in the tree, their scores to seven digits; the peers' take minutes.
 """
 
 import json
@@ -43,8 +43,10 @@ def read(folder, experiment, contestant, cell):
 
 
 def keep(folder, experiment):
-    """Copies an experiment's cells from the cache into the tree."""
+    """Copies riskft's cells of an experiment from the cache into the tree."""
     for contestant in contestants(folder, experiment):
+        if not contestant.startswith("riskft"):
+            continue
         of = os.path.join(folder, "cells", experiment, contestant)
         to = os.path.join(KEPT, experiment, contestant)
         os.makedirs(to, exist_ok=True)
