@@ -120,9 +120,9 @@ fn tuning_learns_an_effect_that_flips() {
     let answer = train(&flipped_job(ROWS, Method::Lora, &base, &options));
     let result = answer.result();
     let (frozen, tuned) = (result.ledger.auc_frozen, result.ledger.auc_tuned);
-    let gain = tuned.zip(frozen).map(|(tuned, frozen)| tuned - frozen).expect("both figures");
     println!("frozen {frozen:?}, tuned {tuned:?}, int8 {:?}", result.gate);
-    assert!(result.ledger.tuned_kept && gain > 0.2, "{frozen:?} frozen, {tuned:?} tuned");
+    let learnt = frozen.is_some_and(|auc| auc < 0.85) && tuned.is_some_and(|auc| auc > 0.95);
+    assert!(result.ledger.tuned_kept && learnt, "{frozen:?} frozen, {tuned:?} tuned");
     let test = answer.metric("test", "auc").expect("a test AUC");
     assert!(test > 0.8, "{test} after int8");
     // The gate of the design, not the wide one of the other tests; of 180 decisions four may lie so
