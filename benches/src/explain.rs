@@ -17,7 +17,7 @@ pub fn measure() -> String {
     let database = two_models(&cluster);
     let mut session = database.analyst();
     session.run(&format!(
-        "CREATE TABLE some AS SELECT row_number() OVER (ORDER BY loan_id)::integer AS place, *
+        "CREATE TABLE chosen AS SELECT row_number() OVER (ORDER BY loan_id)::integer AS place, *
          FROM loans ORDER BY loan_id LIMIT {SUMMED}"
     ));
     let mut out = String::from("## Explanations of the 20,000 loans\n\n");
@@ -30,11 +30,11 @@ pub fn measure() -> String {
 fn of(session: &mut Session, model: &str) -> String {
     // The terms of the texts are in the session's cache from here on.
     let columns: i64 = session.value(&format!(
-        "SELECT count(DISTINCT column_name) FROM some s, risk_explain('{model}', s) WHERE place <= {ROWS}"
+        "SELECT count(DISTINCT column_name) FROM chosen s, risk_explain('{model}', s) WHERE place <= {ROWS}"
     ));
     let one = session
         .prepare(&format!(
-            "SELECT count(*) FROM some s, risk_explain('{model}', s) WHERE place = $1"
+            "SELECT count(*) FROM chosen s, risk_explain('{model}', s) WHERE place = $1"
         ))
         .unwrap_or_else(|e| panic!("prepare: {e:?}"));
     let times: Vec<f64> = (1..=ROWS)
@@ -48,7 +48,7 @@ fn of(session: &mut Session, model: &str) -> String {
         .query_one(
             &format!(
                 "SELECT max(abs(e.sum - ln(risk / (1 - risk)))), max(e.error), avg(e.largest)
-                 FROM (SELECT s, risk_score('{model}', s) AS risk FROM some s OFFSET 0) r,
+                 FROM (SELECT s, risk_score('{model}', s) AS risk FROM chosen s OFFSET 0) r,
                      LATERAL (SELECT min(base) + sum(contribution) AS sum, max(error) AS error,
                               max(abs(contribution)) AS largest FROM risk_explain('{model}', r.s)) e"
             ),
