@@ -119,13 +119,7 @@ impl Request {
 
     /// Waits for the trainer, verifies what it returns and stores it.
     fn finish(&self, work: &mut Work) -> Result<Stored> {
-        let answer = loop {
-            let Some(event) = work.event()? else { continue };
-            if let Some(answer) = work.listener.hear(event)? {
-                break answer;
-            }
-        };
-        let Answer::Reducer(result) = answer else {
+        let Answer::Reducer(result) = work.answer()? else {
             return Err(publish::no_file(BlobKind::Reducer));
         };
         let blobs = work.take_files(&result.blobs)?;

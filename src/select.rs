@@ -113,13 +113,7 @@ impl Selection {
 
     /// Waits for the trainer, and stores the line of the run.
     fn finish(&self, work: &mut Work) -> Result<Vec<Ranked>> {
-        let answer = loop {
-            let Some(event) = work.event()? else { continue };
-            if let Some(answer) = work.listener.hear(event)? {
-                break answer;
-            }
-        };
-        let Answer::Columns(result) = answer else { return Err(no_columns()) };
+        let Answer::Columns(result) = work.answer()? else { return Err(no_columns()) };
         work.take_files(&[])?;
         work.publishing();
         let SelectionResult { columns, ledger } = *result;

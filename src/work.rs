@@ -1,5 +1,6 @@
-//! What trainings, reductions and selections share: one piece of work that the trainer does for a run. Its place
-//! among the trainers, its process, what it says, and the line of the log that tells its end.
+//! What trainings, reductions and selections share: one piece of work that the trainer does for a
+//! run. Its place among the trainers, its process, what it says, and the line of the log that tells
+//! its end.
 
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -11,7 +12,7 @@ use riskft_core::refusal::{code, Refusal, Result};
 
 use crate::catalog;
 use crate::error;
-use crate::listener::Listener;
+use crate::listener::{Answer, Listener};
 use crate::lock::{Held, Lock};
 use crate::pause::pause;
 use crate::progress::StatusFile;
@@ -128,6 +129,16 @@ impl Work {
     /// What the trainer says next, or None after a short wait. Needs no transaction.
     pub fn event(&mut self) -> Result<Option<Event>> {
         self.process.as_mut().ok_or_else(not_started)?.event()
+    }
+
+    /// Waits for the trainer's answer.
+    pub fn answer(&mut self) -> Result<Answer> {
+        loop {
+            let Some(event) = self.event()? else { continue };
+            if let Some(answer) = self.listener.hear(event)? {
+                return Ok(answer);
+            }
+        }
     }
 
     /// Asks the trainer to end its search with the best so far.

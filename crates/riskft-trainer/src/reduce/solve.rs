@@ -6,8 +6,8 @@ use tch::Tensor;
 
 use crate::tensors::to_doubles;
 
-/// All eigenvalues of a symmetric matrix, falling, and the unit vectors of as many of them as
-/// `needed` says.
+/// All eigenvalues of a symmetric matrix, of which what is on and below the diagonal is read, falling,
+/// and the unit vectors of as many of them as `needed` says.
 ///
 /// # Errors
 /// 22000 where they do not converge.
