@@ -154,8 +154,8 @@ fn riskft_stored_loadings(
         let cell = |at: usize| {
             let (component, column) = (at / columns, at % columns);
             let name = reducer.columns()[column].clone();
-            let (mean, scale) = (reducer.means()[column], reducer.scales()[column]);
-            (component as i32 + 1, name, mean, scale, reducer.loading(component, column))
+            let (mean, scale) = (reducer.axes().means()[column], reducer.axes().scales()[column]);
+            (component as i32 + 1, name, mean, scale, reducer.axes().loading(component, column))
         };
         (0..reducer.count() * columns).map(cell).collect::<Vec<_>>()
     });

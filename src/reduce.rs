@@ -77,7 +77,7 @@ impl Request {
             Ok(Request {
                 name,
                 relation: argument::given("relation", pg_getarg(fcinfo, 1), CALL)?,
-                wanted: Wanted::of(components)?,
+                wanted: Wanted::of("Argument \"components\"", components)?,
                 exclude: names(fcinfo, 3),
                 options: Options::parse(&options)?,
             })

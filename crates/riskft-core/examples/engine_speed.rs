@@ -249,8 +249,8 @@ fn network(
                 max_tokens: 32,
             })
             .collect(),
-        statistics: Vec::new(),
         reference_date: 20_000,
+        ..Encoding::default()
     };
     let inputs = numbers * NUMBER_WIDTH + categories * 6;
     let member = FloatMember {
@@ -288,10 +288,9 @@ fn network(
 
 fn row(numbers: usize, categories: usize, texts: &[&str]) -> EncodedRow {
     EncodedRow {
-        features: Vec::new(),
-        keys: Vec::new(),
         positions: (0..numbers).map(|i| i as f32 * 1.37).collect(),
         codes: (0..categories).map(|i| i as u32 * 2).collect(),
         texts: texts.iter().map(|t| (*t).to_owned()).collect(),
+        ..EncodedRow::default()
     }
 }

@@ -55,6 +55,7 @@ pub struct Options {
     pub search: Search,
     pub explain: Explain,
     pub select: Select,
+    pub reduce: Reduce,
     pub text: TextMode,
     pub keep_text: KeepText,
     pub keep_tuned: KeepTuned,
@@ -120,6 +121,7 @@ impl Default for Options {
             search: Search { trials: 0, minutes: 0.0, keep_on_cancel: false },
             explain: Explain { background: 16, rows: 256 },
             select: Select { shap: 0 },
+            reduce: Reduce { pca: 0.0 },
             text: TextMode::Fields,
             keep_text: KeepText::Better,
             keep_tuned: KeepTuned::Better,
@@ -202,6 +204,16 @@ impl Options {
         range("explain.background", self.explain.background as f64, 1.0, MOST_ROWS as f64)?;
         range("explain.rows", self.explain.rows as f64, 0.0, 4096.0)?;
         range("select.shap", self.select.shap as f64, 0.0, 100_000.0)?;
+        if self.reduce.wanted()?.is_some() && self.text == TextMode::Row {
+            return Err(invalid(
+                "columns of a row's text cannot be reduced",
+                format!(
+                    "Option \"reduce.pca\" is {}, and \"text\" is \"row\": the encoder reads the columns.",
+                    self.reduce.pca
+                ),
+            )
+            .hint("Give one of the two options alone."));
+        }
         range("hidden", self.hidden as f64, 8.0, 1024.0)?;
         range("max_tokens", self.max_tokens as f64, 0.0, 4096.0)?;
         range("threads", self.threads as f64, 0.0, 1024.0)?;

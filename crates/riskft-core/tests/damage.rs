@@ -1,6 +1,7 @@
 //! Networks that cannot be quantized, and files that are damaged or lie: refused, never a panic.
 
 mod engine;
+mod targets;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use riskft_core::model::{Model, Scorer, Specification};
 use riskft_core::network::{FloatTensor, TensorMap};
 use riskft_core::quantize::{self, Parts};
 use riskft_core::trees::Ensemble;
+use targets::respecified;
 
 #[test]
 fn what_cannot_be_quantized_is_refused() {
@@ -60,20 +62,6 @@ fn what_cannot_be_quantized_is_refused() {
     lacking.remove("layer.1.key.bias");
     assert!(quantize::base_encoder(&tiny.shape, &lacking, &tiny_vocabulary()).is_err());
     assert!(quantize::base_encoder(&tiny.shape, &tiny.tensors, b"RFV1").is_err());
-}
-
-fn respecified(version: &[u8], change: impl Fn(&mut serde_json::Value)) -> Vec<u8> {
-    let length = u64::from_le_bytes(*version.first_chunk().unwrap()) as usize;
-    let mut header: serde_json::Value = serde_json::from_slice(&version[8..8 + length]).unwrap();
-    let text = header["__metadata__"]["specification"].as_str().unwrap().to_owned();
-    let mut specification = serde_json::from_str(&text).unwrap();
-    change(&mut specification);
-    header["__metadata__"]["specification"] = specification.to_string().into();
-    let mut header = header.to_string();
-    while !(8 + header.len()).is_multiple_of(64) {
-        header.push(' ');
-    }
-    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &version[8 + length..]].concat()
 }
 
 #[test]

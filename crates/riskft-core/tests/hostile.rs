@@ -69,7 +69,13 @@ fn flipped_bits_never_give_anything_but_a_probability() {
                 }
                 Ok(model) => {
                     let mut scorer = Scorer::new(Arc::new(model), Kernel::detect(), 0);
-                    let row = [Cell::Float(2.5), Cell::Text("CA"), Cell::Text("new banks")];
+                    let row = [
+                        Cell::Float(2.5),
+                        Cell::Text("CA"),
+                        Cell::Text("new banks"),
+                        Cell::Float(-9.5),
+                        Cell::Int(4),
+                    ];
                     let score = scorer.score(&row);
                     assert!(score.is_nan() || (0.0..=1.0).contains(&score), "bit {bit}: {score}");
                     scored += 1;

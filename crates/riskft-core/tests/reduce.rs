@@ -128,15 +128,15 @@ fn scikit_learn_has_the_same_figures() {
     assert_eq!(notices.len(), 1, "{notices:?}");
     let mut projector = opened(&fit);
     let reducer = projector.reducer();
-    close(reducer.means(), &numbers(&golden["means"]), 1e-14, "mean");
-    close(reducer.scales(), &numbers(&golden["scales"]), 1e-9, "scale");
-    close(reducer.variances(), &numbers(&golden["variances"]), 1e-10, "variance");
+    close(reducer.axes().means(), &numbers(&golden["means"]), 1e-14, "mean");
+    close(reducer.axes().scales(), &numbers(&golden["scales"]), 1e-9, "scale");
+    close(reducer.axes().variances(), &numbers(&golden["variances"]), 1e-10, "variance");
     let components = reducer.components();
     let ratios: Vec<f64> = components.iter().map(|c| c.ratio).collect();
     close(&ratios, &numbers(&golden["ratios"]), 1e-10, "ratio");
     assert!((components[5].cumulative - 1.0).abs() < 1e-12);
     for (number, wanted) in golden["components"].as_array().expect("rows").iter().enumerate() {
-        let loadings: Vec<f64> = (0..6).map(|at| reducer.loading(number, at)).collect();
+        let loadings: Vec<f64> = (0..6).map(|at| reducer.axes().loading(number, at)).collect();
         close(&loadings, &numbers(wanted), 1e-9, "loading");
     }
     for (row, wanted) in golden["projected"].as_array().expect("rows").iter().enumerate() {
@@ -222,11 +222,11 @@ fn as_many_components_as_there_are() {
 
 #[test]
 fn counts_and_shares() {
-    assert_eq!(Wanted::of(50.0).ok(), Some(Wanted::Count(50)));
-    assert_eq!(Wanted::of(1.0).ok(), Some(Wanted::Count(1)));
-    assert_eq!(Wanted::of(0.95).ok(), Some(Wanted::Share(0.95)));
+    assert_eq!(Wanted::of("x", 50.0).ok(), Some(Wanted::Count(50)));
+    assert_eq!(Wanted::of("x", 1.0).ok(), Some(Wanted::Count(1)));
+    assert_eq!(Wanted::of("x", 0.95).ok(), Some(Wanted::Share(0.95)));
     for number in [0.0, -0.0, -1.0, -0.5, 1.5, 50.1, 1e10, f64::NAN, f64::INFINITY] {
-        let refusal = Wanted::of(number).expect_err("no number of components");
+        let refusal = Wanted::of("x", number).expect_err("no number of components");
         assert_eq!(refusal.code, "22023", "{number}: {refusal:?}");
     }
     let parse = |value: Value| Options::parse(&value).map(|o| o.threads).map_err(|r| r.code);
@@ -301,7 +301,7 @@ fn what_does_not_vary_is_left_out() {
 #[test]
 fn rows_of_any_kind_project() {
     let mut projector = opened(&small(40, 33));
-    let means: Vec<f64> = projector.reducer().means().to_vec();
+    let means: Vec<f64> = projector.reducer().axes().means().to_vec();
     let at_means = projector.project(&cells(means.iter().copied())).to_vec();
     assert_eq!(at_means, vec![0.0; 33]);
     let odd = [

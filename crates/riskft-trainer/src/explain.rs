@@ -20,6 +20,8 @@ use crate::scoring::{scorer, Crew};
 /// its trees. 256 rows of the loans take 93 million, some seconds on one core.
 const MOST_INPUTS: usize = 120_000_000;
 const INPUTS_OF_TREES: usize = 100;
+/// Products of a projection that take as long as an input of the network.
+const PRODUCTS_OF_INPUT: usize = 256;
 /// Fewest rows that a mean is taken over.
 const LEAST_ROWS: usize = 8;
 /// Columns that effects are computed of, the most important ones, and values of each.
@@ -62,7 +64,8 @@ pub fn figures(
     let encoding = &model.specification().encoding;
     let most = match Explainer::new(&mut scorer(model)) {
         Ok(explainer) => {
-            let inputs = encoding.features() + INPUTS_OF_TREES;
+            let products = encoding.components.as_ref().map_or(0, |c| c.columns.len() * c.count);
+            let inputs = encoding.features() + INPUTS_OF_TREES + products / PRODUCTS_OF_INPUT;
             MOST_INPUTS / (explainer.most_rows() * inputs).max(1)
         }
         Err(refusal) => {

@@ -12,8 +12,9 @@ pub struct Meter {
 }
 
 /// Phases during which the device works.
-const DEVICE_PHASES: [&str; 9] =
-    ["encode", "network", "trees", "grams", "text", "tune", "backtest", "solve", "select"];
+const DEVICE_PHASES: [&str; 10] = [
+    "encode", "network", "trees", "grams", "text", "tune", "backtest", "solve", "select", "reduce",
+];
 
 impl Default for Meter {
     fn default() -> Self {

@@ -24,6 +24,7 @@ use crate::grams;
 use crate::head::Head;
 use crate::job::{self, Job};
 use crate::ledger::Meter;
+use crate::reduce::condense;
 use crate::rows::{Reader, Rows};
 use crate::scoring;
 use crate::search;
@@ -56,7 +57,8 @@ pub fn run(
     let mut prepared = prepare(&job, reporter)?;
     let compute = Compute::choose(&job.header.options)?;
     reporter.notice(compute.in_words());
-    select::keep(&job, &mut prepared, compute.threads, &mut meter, reporter)?;
+    let chosen = select::keep(&job, &mut prepared, compute.threads, &mut meter, reporter)?;
+    condense(&job, &mut prepared, chosen.as_ref(), &mut meter, reporter)?;
     meter.phase("prepare");
     let mut encoding = encode::fit(&job.dataset, &prepared, &job.header);
     let folder = base_dir.unwrap_or_else(|| PathBuf::from(&job.header.base_dir));

@@ -4,7 +4,7 @@
 //! rows outside the test part alone. Columns come by name, for LightGBM draws them by their number: the
 //! order of the table's columns has no say.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::Read;
 
 use riskft_core::dataset::names::{listed, visible};
@@ -22,6 +22,7 @@ use crate::folds::Folds;
 use crate::forest::Ground;
 use crate::job::{self, Job};
 use crate::ledger::Meter;
+use crate::reduce::is_condensed;
 use crate::rows::{sample, Reader, Rows};
 use crate::run::prepare;
 use crate::texts::Collector;
@@ -80,7 +81,10 @@ fn tell_texts(job: &Job, prepared: &Prepared, reporter: &Reporter) {
 }
 
 /// Leaves columns out of a training that the quick model does not choose: `options.select`. Columns
-/// whose role the caller gave stay in any case, and so do texts where an encoder reads them.
+/// whose role the caller gave stay in any case, and so do texts where an encoder reads them; amounts
+/// that `options.reduce` condenses stay for it, but not what says the same as another column.
+///
+/// Returns the names of the chosen columns, None without a selection.
 ///
 /// # Errors
 /// Those of [`ranked`].
@@ -90,10 +94,11 @@ pub fn keep(
     threads: usize,
     meter: &mut Meter,
     reporter: &Reporter,
-) -> Result<()> {
-    let most = job.header.options.select.shap;
+) -> Result<Option<HashSet<String>>> {
+    let options = &job.header.options;
+    let most = options.select.shap;
     if most == 0 {
-        return Ok(());
+        return Ok(None);
     }
     meter.phase(PHASE);
     let ranked = ranked(job, prepared, threads, reporter)?;
@@ -101,19 +106,23 @@ pub fn keep(
         Some(twin) => format!("options.select: it says the same as \"{}\"", visible(twin)),
         None => format!("options.select: not among the {most} columns that carry the risk"),
     };
-    let dropped: HashMap<&str, String> = ranked
+    let is_chosen = |column: &&Ranked| column.twin_of.is_none() && column.rank as usize <= most;
+    let chosen = ranked.iter().filter(is_chosen).map(|column| column.column_name.clone()).collect();
+    let dropped: HashMap<&str, &Ranked> = ranked
         .iter()
-        .filter(|column| column.twin_of.is_some() || column.rank as usize > most)
-        .map(|column| (column.column_name.as_str(), why(column)))
+        .filter(|column| !is_chosen(column))
+        .map(|column| (column.column_name.as_str(), column))
         .collect();
     let before = prepared.columns.iter().filter(|plan| plan.is_used()).count();
     for (plan, report) in prepared.columns.iter_mut().zip(&mut prepared.reports) {
         let name = report.column_name.as_str();
         let is_encoded = plan.role() == Role::Text && job.header.method != Method::None;
-        let stays = is_encoded || job.header.options.roles.contains_key(name);
-        if let Some(why) = dropped.get(name).filter(|_| !stays) {
+        let Some(column) = dropped.get(name) else { continue };
+        let is_left = column.twin_of.is_none() && is_condensed(options, plan, name);
+        if !is_encoded && !is_left && !options.roles.contains_key(name) {
+            let why = why(column);
             plan.decision = Decision::new(Role::Ignored, why.as_str());
-            (report.role, report.why) = (Role::Ignored, why.clone());
+            (report.role, report.why) = (Role::Ignored, why);
         }
     }
     let left = before - prepared.columns.iter().filter(|plan| plan.is_used()).count();
@@ -122,7 +131,7 @@ pub fn keep(
             "options.select leaves out {left} of {before} columns; riskft.features tells which"
         ));
     }
-    Ok(())
+    Ok(Some(chosen))
 }
 
 /// Ranks the columns that trees read by the magnitude of their contributions out of fold. Empty where

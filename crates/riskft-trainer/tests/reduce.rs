@@ -95,8 +95,8 @@ fn scikit_learn_has_the_same_components() {
         assert!((found - wanted).abs() <= 1e-9 * size, "{what}: {found} and {wanted}");
     };
     for (at, wanted) in list(&golden["means"]).into_iter().enumerate() {
-        close(reducer.means()[at], wanted, "mean");
-        close(reducer.scales()[at], list(&golden["scales"])[at], "scale");
+        close(reducer.axes().means()[at], wanted, "mean");
+        close(reducer.axes().scales()[at], list(&golden["scales"])[at], "scale");
     }
     for (at, component) in reducer.components().iter().enumerate() {
         close(component.variance, list(&golden["variances"])[at], "variance");
@@ -104,7 +104,7 @@ fn scikit_learn_has_the_same_components() {
     }
     for (number, loadings) in lists("components").enumerate() {
         for (at, wanted) in loadings.into_iter().enumerate() {
-            close(reducer.loading(number, at), wanted, "loading");
+            close(reducer.axes().loading(number, at), wanted, "loading");
         }
     }
 }
@@ -129,7 +129,7 @@ fn orders_have_no_say() {
     let (a, b) = (reducer(&first), reducer(&of(&[0, 1, 2, 3, 4], &reversed, 100)));
     assert_eq!(a.count(), b.count());
     for at in 0..a.count() * 5 {
-        let (x, y) = (a.loading(at / 5, at % 5), b.loading(at / 5, at % 5));
+        let (x, y) = (a.axes().loading(at / 5, at % 5), b.axes().loading(at / 5, at % 5));
         assert!((x - y).abs() < 1e-9, "{x} and {y}");
     }
 }

@@ -3,6 +3,8 @@
 //! Every decision looks at labelled rows only, so that rows without a label change nothing but
 //! their own count, and none depends on the order of rows or columns.
 
+use std::sync::Arc;
+
 use super::dates::MICROS_PER_DAY;
 use super::leak::{self, Alone, Groups, MISSING};
 use super::names::listed;
@@ -14,6 +16,7 @@ use crate::encode::value::{moment, numbers};
 use crate::encode::{EncodedColumn, TextFormat};
 use crate::options::{Method, Role};
 use crate::protocol::{FeatureReport, JobHeader};
+use crate::reduce::Reducer;
 use crate::refusal::{code, Refusal, Result};
 
 /// A data set with every decision taken.
@@ -30,6 +33,8 @@ pub struct Prepared {
     pub negative_label: String,
     /// For each column of the data set, in its order.
     pub columns: Vec<ColumnPlan>,
+    /// What condenses the columns that it names, fitted on the rows outside the test part.
+    pub reducer: Option<Arc<Reducer>>,
     /// For each column of the relation, unread ones last.
     pub reports: Vec<FeatureReport>,
     pub notices: Vec<String>,
@@ -130,6 +135,7 @@ pub fn prepare(data: &Dataset, header: &JobHeader) -> Result<Prepared> {
         positive_label: target.positive_label,
         negative_label: target.negative_label,
         columns,
+        reducer: None,
         reports: Vec::new(),
         notices: target.notices,
         warnings: Vec::new(),

@@ -19,8 +19,10 @@ impl Encoding {
     /// Encodes the cells of [`Encoding::columns`], in their order; cells that lack are missing.
     /// The vectors and texts of `row` are reused.
     pub fn encode_row(&self, cells: &[Cell<'_>], row: &mut EncodedRow) {
+        let value = |column| self.value_of(column, cells);
+        self.components_of(value, &mut row.components);
         row.features.clear();
-        row.features.extend(self.numbers.iter().map(|n| self.number_of(n.source, cells)));
+        row.features.extend(self.numbers.iter().map(|n| n.source.of(value, &row.components)));
         row.positions.clear();
         row.positions.extend(self.numbers.iter().zip(&row.features).map(|(n, v)| n.position(*v)));
         let mut scratch = [Scratch::default(), Scratch::default()];
@@ -75,28 +77,26 @@ impl Encoding {
         }
     }
 
+    /// The float8 value of a column's cell; NaN = missing.
     pub(super) fn value_of(&self, column: usize, cells: &[Cell<'_>]) -> f64 {
         match self.columns.get(column) {
             Some(source) => number(cell(cells, column), source, self.reference_date),
             None => f64::NAN,
         }
     }
-
-    /// The float8 value of a number's source; NaN = missing.
-    pub fn number_of(&self, source: NumberSource, cells: &[Cell<'_>]) -> f64 {
-        source.of(|index| self.value_of(index, cells))
-    }
 }
 
 impl NumberSource {
-    /// The number that the source makes of the values of its columns.
-    pub(super) fn of(self, value: impl Fn(usize) -> f64) -> f64 {
+    /// The number that the source makes of the values of its columns, or of the row's components; NaN
+    /// = missing.
+    pub(super) fn of(self, value: impl Fn(usize) -> f64, components: &[f64]) -> f64 {
         match self {
             NumberSource::Value(column) => value(column),
             NumberSource::Ratio(over, under) => ratio(value(over), value(under)),
             NumberSource::Year(column) => year(value(column)),
             NumberSource::Month(column) => month(value(column)),
             NumberSource::Weekday(column) => weekday(value(column)),
+            NumberSource::Component(number) => components.get(number).copied().unwrap_or(f64::NAN),
         }
     }
 }

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use super::apply::{month, prefix, ratio, weekday, year};
 use super::edges::{edges, money_median, quantiles};
 use super::groups::Groups;
-use super::value::{label, numbers, Scratch};
+use super::value::{label, numbers, Numbers, Scratch};
 use super::{
-    tree, CategoryInput, CategorySource, EncodedColumn, Encoding, KeyPart, NumberInput,
+    tree, CategoryInput, CategorySource, Components, EncodedColumn, Encoding, NumberInput,
     NumberSource, StatisticInput, TextInput, TextSource, MAX_BINS, MOST_TOKENS,
 };
 use crate::dataset::profile::{frequent, MAX_LABEL};
@@ -49,7 +49,12 @@ pub fn fit(data: &Dataset, prepared: &Prepared, header: &JobHeader) -> Encoding 
         }];
         return encoding;
     }
-    let fitter = Fitter::new(data, prepared, plans, &encoding.columns, header.reference_date);
+    let reducer = prepared.reducer.as_ref();
+    encoding.components = reducer.and_then(|reducer| Components::of(reducer, &encoding.columns));
+    let fitter = Fitter {
+        components: encoding.components.as_ref(),
+        ..Fitter::new(data, prepared, plans, &encoding.columns, header.reference_date)
+    };
     encoding.numbers = fitter.number_inputs();
     encoding.categories = fitter.category_inputs();
     encoding.statistics = fitter.statistics(&encoding);
@@ -71,6 +76,8 @@ struct Fitter<'a> {
     data: &'a Dataset,
     plans: Vec<&'a ColumnPlan>,
     columns: &'a [EncodedColumn],
+    /// Columns that are no inputs of their own.
+    components: Option<&'a Components>,
     reference: i32,
     /// The rows outside the test part.
     rows: Vec<u32>,
@@ -99,17 +106,26 @@ impl<'a> Fitter<'a> {
         let sample = sample(rows.clone(), &prepared.row_hashes, TREE_ROWS);
         let labels =
             sample.iter().map(|row| prepared.labels[*row as usize] == Some(true)).collect();
-        Fitter { data, plans, columns, reference, rows, sample, labels }
+        Fitter { data, plans, columns, components: None, reference, rows, sample, labels }
     }
 
     fn column(&self, index: usize) -> &'a Column {
         &self.data.columns[self.plans[index].index]
     }
 
+    /// The columns that are read themselves.
+    fn plans(&self) -> impl Iterator<Item = (usize, &'a ColumnPlan)> + '_ {
+        let mut condensed = vec![false; self.plans.len()];
+        let columns = self.components.iter().flat_map(|components| &components.columns);
+        columns.for_each(|column| condensed[*column] = true);
+        let plans = self.plans.iter().copied().enumerate();
+        plans.filter(move |(index, _)| !condensed[*index])
+    }
+
     fn number_inputs(&self) -> Vec<NumberInput> {
         let mut inputs = Vec::new();
         let mut amounts = Vec::new();
-        for (index, plan) in self.plans.iter().enumerate() {
+        for (index, plan) in self.plans() {
             let role = plan.role();
             let name = &self.columns[index].name;
             if !plan.decision.prefixes.is_empty() && role != Role::Number {
@@ -151,7 +167,27 @@ impl<'a> Fitter<'a> {
             }
         }
         self.add_ratios(&mut inputs, amounts);
+        self.add_components(&mut inputs);
         inputs
+    }
+
+    fn add_components(&self, inputs: &mut Vec<NumberInput>) {
+        let Some(components) = self.components else { return };
+        let reader = |index: &usize| {
+            Numbers::new(self.column(*index), &self.columns[*index], self.reference)
+        };
+        let readers: Vec<Numbers<'_>> = components.columns.iter().map(reader).collect();
+        let mut values = vec![Vec::with_capacity(self.sample.len()); components.count];
+        let mut row_values = Vec::new();
+        for row in &self.sample {
+            let numbers = readers.iter().map(|reader| reader.at(*row as usize));
+            components.fill(numbers, &mut row_values);
+            values.iter_mut().zip(&row_values).for_each(|(all, value)| all.push(*value));
+        }
+        for (number, values) in values.iter().enumerate() {
+            let name = format!("component {}", number + 1);
+            self.add(inputs, name, NumberSource::Component(number), values);
+        }
     }
 
     /// Adds the number unless it is constant; its tree's gain.
@@ -191,7 +227,7 @@ impl<'a> Fitter<'a> {
 
     fn category_inputs(&self) -> Vec<CategoryInput> {
         let mut inputs = Vec::new();
-        for (index, plan) in self.plans.iter().enumerate() {
+        for (index, plan) in self.plans() {
             if !plan.decision.category {
                 continue;
             }
@@ -331,66 +367,4 @@ fn min_leaf(rows: usize) -> usize {
 fn alike(a: &[String], b: &[String]) -> bool {
     let common = a.iter().filter(|value| b.binary_search(value).is_ok()).count();
     common >= 3 && common as f64 >= COMMON_VALUES * (a.len() + b.len() - common) as f64
-}
-
-impl Encoding {
-    /// Whether nothing of a row reaches the network.
-    pub fn is_empty(&self) -> bool {
-        self.numbers.is_empty() && self.categories.is_empty() && self.texts.is_empty()
-    }
-
-    /// Drops the columns that no input reads. A row's whole text reads them all.
-    pub fn without_unused_columns(mut self) -> Encoding {
-        if self.texts.iter().any(|text| text.source == TextSource::Row) {
-            return self;
-        }
-        let mut used = vec![false; self.columns.len()];
-        self.for_each_index(|index| used[*index] = true);
-        let mut place = 0;
-        let places: Vec<usize> = used
-            .iter()
-            .map(|used| {
-                place += usize::from(*used);
-                place.saturating_sub(1)
-            })
-            .collect();
-        self.for_each_index(|index| *index = places[*index]);
-        let mut used = used.into_iter();
-        self.columns.retain(|_| used.next().unwrap_or(false));
-        self
-    }
-
-    fn for_each_index(&mut self, mut visit: impl FnMut(&mut usize)) {
-        for number in &mut self.numbers {
-            match &mut number.source {
-                NumberSource::Value(c)
-                | NumberSource::Year(c)
-                | NumberSource::Month(c)
-                | NumberSource::Weekday(c) => visit(c),
-                NumberSource::Ratio(a, b) => {
-                    visit(a);
-                    visit(b);
-                }
-            }
-        }
-        for category in &mut self.categories {
-            match &mut category.source {
-                CategorySource::Value(c) | CategorySource::Prefix(c, _) => visit(c),
-                CategorySource::Equal(a, b) => {
-                    visit(a);
-                    visit(b);
-                }
-            }
-        }
-        self.statistics
-            .iter_mut()
-            .flat_map(|s| &mut s.key)
-            .flat_map(KeyPart::columns)
-            .for_each(&mut visit);
-        for text in &mut self.texts {
-            if let TextSource::Column(c) = &mut text.source {
-                visit(c);
-            }
-        }
-    }
 }

@@ -167,7 +167,8 @@ fn singles(encoding: &Encoding) -> Vec<StatisticInput> {
         inputs.push(StatisticInput { name, key: vec![part], parent });
         Some(inputs.len() - 1)
     };
-    for (index, column) in encoding.columns.iter().enumerate() {
+    let own = |(index, _): &(usize, _)| !encoding.is_condensed(*index);
+    for (index, column) in encoding.columns.iter().enumerate().filter(own) {
         let mut prefixes: Vec<usize> = Vec::new();
         let mut whole = matches!(column.role, Role::Flag | Role::Number);
         for category in &encoding.categories {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::apply::cell;
 use super::statistic::{key_hash, share_hash};
 use super::value::{label, Scratch};
-use super::{CategorySource, EncodedRow, Encoding, KeyPart, NumberSource, TextSource};
+use super::{CategorySource, EncodedRow, Encoding, KeyPart, TextSource};
 use crate::cell::Cell;
 use crate::dataset::hash::bytes_hash;
 
@@ -74,13 +74,11 @@ impl Mixer {
             pairs: Vec::new(),
         };
         for input in &encoding.numbers {
-            match input.source {
-                NumberSource::Value(c)
-                | NumberSource::Year(c)
-                | NumberSource::Month(c)
-                | NumberSource::Weekday(c) => mixer.number(c),
-                NumberSource::Ratio(a, b) => [a, b].into_iter().for_each(|c| mixer.number(c)),
-            }
+            let mut source = input.source;
+            source.columns().for_each(|column| mixer.number(*column));
+        }
+        if let Some(components) = &encoding.components {
+            components.columns.iter().for_each(|column| mixer.number(*column));
         }
         for (place, input) in encoding.categories.iter().enumerate() {
             match input.source {
@@ -181,8 +179,10 @@ impl Mixer {
             _ => other,
         };
         let value = |column: usize| of(column).values.get(column).copied().unwrap_or(f64::NAN);
+        encoding.components_of(value, &mut out.components);
         out.features.clear();
-        out.features.extend(encoding.numbers.iter().map(|input| input.source.of(value)));
+        let numbers = encoding.numbers.iter();
+        out.features.extend(numbers.map(|input| input.source.of(value, &out.components)));
         out.positions.clear();
         let positions = encoding.numbers.iter().zip(&out.features);
         out.positions.extend(positions.map(|(input, value)| input.position(*value)));

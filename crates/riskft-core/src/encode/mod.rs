@@ -5,6 +5,8 @@
 //! All arithmetic up to a position is float8.
 
 mod apply;
+mod columns;
+mod components;
 mod edges;
 mod fit;
 mod groups;
@@ -14,6 +16,7 @@ pub mod tables;
 pub mod tree;
 pub mod value;
 
+pub use components::Components;
 pub use fit::fit;
 pub use statistic::{KeyPart, StatisticInput};
 pub use tables::Tables;
@@ -30,6 +33,9 @@ pub struct Encoding {
     /// The source columns that scoring needs, in the relation's order at training.
     pub columns: Vec<EncodedColumn>,
     pub numbers: Vec<NumberInput>,
+    /// Number columns that are condensed: [`NumberSource::Component`] alone reads them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub components: Option<Components>,
     pub categories: Vec<CategoryInput>,
     /// What the trees read beside numbers and categories.
     pub statistics: Vec<StatisticInput>,
@@ -93,7 +99,7 @@ pub const MAX_BINS: usize = MAX_EDGES - 1;
 /// Most tokens of one text.
 pub const MOST_TOKENS: usize = 4096;
 
-/// Column indexes point into [`Encoding::columns`].
+/// Column indexes point into [`Encoding::columns`]; see [`NumberSource::columns`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NumberSource {
@@ -106,6 +112,8 @@ pub enum NumberSource {
     Month(usize),
     /// 1 = Monday .. 7
     Weekday(usize),
+    /// Of [`Encoding::components`], from 0.
+    Component(usize),
 }
 
 /// A category of the network. Code 0 = rare or unseen, 1 = missing or empty, 2.. = `values`.
@@ -172,6 +180,8 @@ pub struct EncodedRow {
     pub features: Vec<f64>,
     /// Hashes of the statistics' keys.
     pub keys: Vec<u64>,
+    /// Those of [`Encoding::components`], which numbers are made of.
+    pub components: Vec<f64>,
     /// For each number: its position on the edges, 0..=bins (bin + fraction); NaN = missing.
     pub positions: Vec<f32>,
     pub codes: Vec<u32>,

@@ -42,19 +42,40 @@ pub fn number(cell: Cell<'_>, column: &EncodedColumn, reference: i32) -> f64 {
     }
 }
 
-/// The numbers of some rows of a column; each distinct text is parsed once.
-pub fn numbers(column: &Column, encoded: &EncodedColumn, reference: i32, rows: &[u32]) -> Vec<f64> {
-    let of_text: Vec<f64> = match &column.data {
-        ColumnData::Text { values, .. } => {
-            values.iter().map(|text| number(Cell::Text(text), encoded, reference)).collect()
+/// Reads the numbers of a column; each distinct text is parsed once.
+pub struct Numbers<'a> {
+    column: &'a Column,
+    encoded: &'a EncodedColumn,
+    reference: i32,
+    of_text: Vec<f64>,
+}
+
+impl<'a> Numbers<'a> {
+    pub fn new(column: &'a Column, encoded: &'a EncodedColumn, reference: i32) -> Self {
+        let of_text = match &column.data {
+            ColumnData::Text { values, .. } => {
+                values.iter().map(|text| number(Cell::Text(text), encoded, reference)).collect()
+            }
+            _ => Vec::new(),
+        };
+        Numbers { column, encoded, reference, of_text }
+    }
+
+    /// The number of a row; NaN = missing.
+    pub fn at(&self, row: usize) -> f64 {
+        match &self.column.data {
+            ColumnData::Text { codes, .. } if self.column.present[row] => {
+                self.of_text[codes[row] as usize]
+            }
+            _ => number(self.column.cell(row), self.encoded, self.reference),
         }
-        _ => Vec::new(),
-    };
-    let one = |row: usize| match &column.data {
-        ColumnData::Text { codes, .. } if column.present[row] => of_text[codes[row] as usize],
-        _ => number(column.cell(row), encoded, reference),
-    };
-    rows.iter().map(|row| one(*row as usize)).collect()
+    }
+}
+
+/// The numbers of some rows of a column.
+pub fn numbers(column: &Column, encoded: &EncodedColumn, reference: i32, rows: &[u32]) -> Vec<f64> {
+    let numbers = Numbers::new(column, encoded, reference);
+    rows.iter().map(|row| numbers.at(*row as usize)).collect()
 }
 
 /// The day of a date cell, days since 1970-01-01 in UTC.

@@ -68,13 +68,18 @@ fn encoding(e: &Encoding) -> Check {
         }
         Err(format!("its specification names column {index} of {}", e.columns.len()))
     };
+    let mut components = 0;
+    if let Some(condensed) = &e.components {
+        within("condensed columns", condensed.columns.len(), 1, e.columns.len())?;
+        within("components", condensed.count, 1, condensed.columns.len())?;
+        condensed.columns.iter().try_for_each(|c| column(*c))?;
+        components = condensed.count;
+    }
     for number in &e.numbers {
-        match number.source {
-            NumberSource::Value(c)
-            | NumberSource::Year(c)
-            | NumberSource::Month(c)
-            | NumberSource::Weekday(c) => column(c)?,
-            NumberSource::Ratio(a, b) => column(a).and(column(b))?,
+        let mut source = number.source;
+        source.columns().try_for_each(|c| column(*c))?;
+        if matches!(source, NumberSource::Component(c) if c >= components) {
+            return Err(format!("\"{}\" is none of its {components} components", number.name));
         }
         within("edges", number.edges.len(), 2, MAX_EDGES)?;
         let rising = number.edges.windows(2).all(|pair| pair[0] < pair[1]);

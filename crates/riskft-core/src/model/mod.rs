@@ -116,8 +116,13 @@ impl Model {
         if file.kind() != BlobKind::Version {
             return Err(ArtifactError::Metadata("kind").into());
         }
-        let specification = read_specification(file.specification())?;
+        let mut specification = read_specification(file.specification())?;
         check::specification(&specification).map_err(damaged)?;
+        let mut bytes = (*version).as_ref().len() + file.specification().len();
+        if let Some(components) = &mut specification.encoding.components {
+            components.open(&file)?;
+            bytes += components.bytes();
+        }
         let head = Head::find(&file, &specification)?;
         let features = specification.encoding.features();
         let trees = match specification.branch(BranchKind::Trees) {
@@ -136,7 +141,6 @@ impl Model {
         if text.as_ref().is_some_and(|t| t.layout.tokens() > t.encoder.shape().vocabulary) {
             return Err(damaged("its vocabulary is larger than its word embeddings".into()));
         }
-        let bytes = (*version).as_ref().len() + file.specification().len();
         Ok(Model { specification, version, head, trees, tables, grams, text, bytes })
     }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::reduce::Wanted;
 use crate::refusal::{code, Refusal, Result};
 
 /// How the pretrained encoder is fitted.
@@ -229,4 +230,25 @@ pub struct Explain {
 pub struct Select {
     /// Columns that a quick model's SHAP values choose ([`crate::select`]). 0..=100000; 0 = all.
     pub shap: usize,
+}
+
+/// Which columns are condensed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Reduce {
+    /// Principal components of the number columns ([`crate::reduce`]): a whole number from 1 on, or the
+    /// share of the variance that they keep, below 1. 0 = none.
+    pub pca: f64,
+}
+
+impl Reduce {
+    /// How many components; None where no column is condensed.
+    ///
+    /// # Errors
+    /// 22023 for a number that is neither a count nor a share.
+    pub fn wanted(&self) -> Result<Option<Wanted>> {
+        match self.pca == 0.0 {
+            true => Ok(None),
+            false => Wanted::of("Option \"reduce.pca\"", self.pca).map(Some),
+        }
+    }
 }

@@ -73,6 +73,9 @@ pub fn version(
     head::network(specification, &parts.network, &mut out)?;
     trees(specification, parts.trees.as_ref(), &mut out)?;
     grams(specification, parts.grams.as_ref(), &mut out)?;
+    if specification.encoding.components.as_ref().is_some_and(|c| !c.store(&mut out)) {
+        return Err(unusable("Its components have no loadings.".to_owned()));
+    }
     out.extend(parts.statistics.iter().map(|(name, tensor)| (name.clone(), tensor.clone())));
     let parts = match &specification.encoder {
         Some(encoder) => encoder_parts(&encoder.shape),

@@ -59,7 +59,8 @@ fn described(name: &str, declared: &str) -> String {
     format!("\"{}\" ({declared})", visible(name))
 }
 
-fn no_number(others: &[String]) -> Refusal {
+/// The refusal where no number column is left; `others` describes the columns that there are.
+pub fn no_number(others: &[String]) -> Refusal {
     let detail = match others.is_empty() {
         true => "No column of the relation is left.".to_owned(),
         false => format!("The columns are {}.", listed(others)),

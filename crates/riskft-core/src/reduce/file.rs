@@ -1,15 +1,10 @@
-//! The reducer's file: tensors of float8 and a small specification (see [`crate::artifact`]).
-//!
-//! | tensor | shape | |
-//! |---|---|---|
-//! | `means`, `scales` | columns | of each column |
-//! | `variances` | components | falling |
-//! | `components` | blocks of 16 components, columns, 16 | as projection reads them; filled up with zeros |
+//! The reducer's file: the tensors of [`Axes`] and a small specification (see [`crate::artifact`]).
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fit, MOST_COLUMNS};
-use crate::artifact::{write, Artifact, ArtifactError, Storage, Tensor, TensorSet, View};
+use super::axes::{place, BLOCK};
+use super::{Axes, Fit, MOST_COLUMNS};
+use crate::artifact::{write, Artifact, ArtifactError, Storage, Tensor, TensorSet};
 use crate::model::damaged;
 use crate::protocol::BlobKind;
 use crate::refusal::{code, Refusal, Result};
@@ -17,14 +12,8 @@ use crate::refusal::{code, Refusal, Result};
 /// Form of the file, and the arithmetic that projection uses.
 const FORMAT: u32 = 1;
 const NUMERICS: u32 = 1;
-/// Components side by side in the file.
-pub(super) const BLOCK: usize = 16;
 /// Longest column name, bytes: PostgreSQL's NAMEDATALEN, with room for servers built with a larger one.
 const MOST_NAME: usize = 1024;
-/// Between these lie standard deviations of numbers within 1e150, and their inverses.
-const SCALES: std::ops::RangeInclusive<f64> = 1e-290..=1e290;
-/// What a loading may exceed 1 by: rounding.
-const UNIT: f64 = 1.0 + 1e-6;
 
 /// All of a reducer but its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,11 +67,6 @@ impl Fit {
     }
 }
 
-/// Where a loading lies in the tensor `components`.
-fn place(columns: usize, component: usize, column: usize) -> usize {
-    (component / BLOCK * columns + column) * BLOCK + component % BLOCK
-}
-
 /// A component, as the view riskft.components shows it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Component {
@@ -94,14 +78,10 @@ pub struct Component {
 }
 
 /// An opened reducer whose every tensor was checked once. The tensors stay in the file's bytes.
+#[derive(Debug)]
 pub struct Reducer {
     specification: Specification,
-    storage: Storage,
-    means: View<f64>,
-    scales: View<f64>,
-    variances: View<f64>,
-    components: View<f64>,
-    count: usize,
+    axes: Axes,
     bytes: usize,
 }
 
@@ -118,48 +98,9 @@ impl Reducer {
         }
         let specification = read_specification(file.specification())?;
         check_names(&specification)?;
-        let columns = specification.columns.len();
-        let count = file.shape("variances").and_then(|shape| shape.first()).copied().unwrap_or(0);
-        if count == 0 || count > columns {
-            return Err(damaged(format!("it has {count} components of {columns} columns")));
-        }
-        let blocks = count.div_ceil(BLOCK);
-        let reducer = Reducer {
-            means: file.view("means", &[columns])?,
-            scales: file.view("scales", &[columns])?,
-            variances: file.view("variances", &[count])?,
-            components: file.view("components", &[blocks, columns, BLOCK])?,
-            bytes: (*storage).as_ref().len() + file.specification().len(),
-            count,
-            specification,
-            storage,
-        };
-        reducer.check_numbers()?;
-        Ok(reducer)
-    }
-
-    fn check_numbers(&self) -> Result<()> {
-        if !self.means().iter().all(|mean| mean.is_finite()) {
-            return Err(damaged("a mean is not finite".into()));
-        }
-        if !self.scales().iter().all(|scale| SCALES.contains(scale)) {
-            return Err(damaged("a standard deviation is out of range".into()));
-        }
-        let variances = self.variances();
-        let falls = variances.is_sorted_by(|a, b| a >= b);
-        if !falls || !variances.iter().all(|v| v.is_finite() && *v >= 0.0) {
-            return Err(damaged("its variances do not fall".into()));
-        }
-        let mut lanes = self.lanes().as_chunks::<BLOCK>().0.iter().enumerate();
-        let sound = |(row, lanes): (usize, &[f64; BLOCK])| {
-            let held = self.count - row / self.columns().len() * BLOCK;
-            let (own, rest) = lanes.split_at(held.min(BLOCK));
-            own.iter().all(|v| v.abs() <= UNIT) && rest.iter().all(|v| *v == 0.0)
-        };
-        match lanes.all(sound) {
-            true => Ok(()),
-            false => Err(damaged("a loading is out of range".into())),
-        }
+        let axes = Axes::open(&file, "", specification.columns.len())?;
+        let bytes = (*storage).as_ref().len() + file.specification().len() + axes.bytes();
+        Ok(Reducer { specification, axes, bytes })
     }
 
     /// Names of the columns that it reads, ascending by bytes.
@@ -172,24 +113,15 @@ impl Reducer {
     }
     /// How many components it has.
     pub fn count(&self) -> usize {
-        self.count
+        self.axes.count()
     }
-    /// Bytes of the file and of the specification in memory.
+    /// Bytes of the file, and of what is in memory beside it.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
-    pub fn means(&self) -> &[f64] {
-        self.means.of((*self.storage).as_ref())
-    }
-    pub fn scales(&self) -> &[f64] {
-        self.scales.of((*self.storage).as_ref())
-    }
-    pub fn variances(&self) -> &[f64] {
-        self.variances.of((*self.storage).as_ref())
-    }
-    /// `[blocks][columns][16]`
-    pub(super) fn lanes(&self) -> &[f64] {
-        self.components.of((*self.storage).as_ref())
+    /// Means, scales and loadings, in the order of the columns.
+    pub fn axes(&self) -> &Axes {
+        &self.axes
     }
 
     /// The components by falling variance.
@@ -201,13 +133,7 @@ impl Reducer {
             sum += variance;
             Component { variance: *variance, ratio: variance / total, cumulative: sum / total }
         };
-        self.variances().iter().map(component).collect()
-    }
-
-    /// Weight of a standardised column in a component, both from 0; 0 of what it does not have.
-    pub fn loading(&self, component: usize, column: usize) -> f64 {
-        let at = place(self.columns().len(), component, column);
-        self.lanes().get(at).copied().unwrap_or(0.0)
+        self.axes.variances().iter().map(component).collect()
     }
 }
 

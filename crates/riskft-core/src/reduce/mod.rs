@@ -11,9 +11,11 @@
 //! * `wanted.rs` [`Wanted`], [`Options`]: what the caller asks for
 //! * `fit.rs`     [`varying`], [`fit`]: moments and eigenvectors -> [`Fit`]
 //! * `orient.rs`  [`orient`]: one basis out of many
+//! * `axes.rs`    [`Axes`]: means, scales and loadings in a file, a reducer's or a version's
 //! * `file.rs`    [`Fit::write`], [`Reducer`]: the model file
-//! * `project.rs` [`Projector`]: a row -> its components
+//! * `project.rs` [`Axes::project`], [`Projector`]: a row -> its components
 
+mod axes;
 mod columns;
 mod file;
 mod fit;
@@ -21,7 +23,8 @@ mod orient;
 mod project;
 mod wanted;
 
-pub use columns::{is_number, plan, Plan};
+pub use axes::Axes;
+pub use columns::{is_number, no_number, plan, Plan};
 pub use file::{Component, Reducer};
 pub use fit::{fit, needed, varying, Column, Eigen, Fit};
 pub use orient::orient;

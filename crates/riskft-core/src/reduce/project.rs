@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use super::file::BLOCK;
-use super::Reducer;
+use super::axes::BLOCK;
+use super::{Axes, Reducer};
 use crate::cell::Cell;
 use crate::encode::value::plain;
 use crate::gemm::Kernel;
@@ -16,12 +16,29 @@ use crate::math::{Lanes, Task};
 /// Standardised values are held within this bound, so that their sums stay finite.
 const MOST: f64 = 1e150;
 
+impl Axes {
+    /// The components of a row's numbers, one for each column, NaN = missing, which is at the mean.
+    /// The numbers are standardised in place. A kernel that the processor lacks computes as the
+    /// portable one: the bits are the same.
+    pub fn project(&self, kernel: Kernel, values: &mut [f64], out: &mut Vec<f64>) {
+        let columns = self.means().iter().zip(&*self.inverses);
+        for (value, (mean, inverse)) in values.iter_mut().zip(columns) {
+            let is_known = !value.is_nan();
+            *value = if is_known { ((*value - mean) * inverse).clamp(-MOST, MOST) } else { 0.0 };
+        }
+        out.clear();
+        out.resize(self.count().div_ceil(BLOCK) * BLOCK, 0.0);
+        if values.len() == self.columns() {
+            kernel.run(Product { lanes: self.lanes(), values, out });
+        }
+        out.truncate(self.count());
+    }
+}
+
 /// Projects rows by one reducer; holds the buffers of one user of it.
 pub struct Projector {
     reducer: Arc<Reducer>,
     kernel: Kernel,
-    /// 1 / scale of each column.
-    inverses: Vec<f64>,
     values: Vec<f64>,
     out: Vec<f64>,
 }
@@ -31,8 +48,7 @@ impl Projector {
     pub fn new(reducer: Arc<Reducer>, kernel: Kernel) -> Self {
         Projector {
             kernel,
-            inverses: reducer.scales().iter().map(|scale| 1.0 / scale).collect(),
-            values: vec![0.0; reducer.columns().len()],
+            values: vec![f64::NAN; reducer.columns().len()],
             out: vec![0.0; reducer.count().div_ceil(BLOCK) * BLOCK],
             reducer,
         }
@@ -44,23 +60,17 @@ impl Projector {
 
     /// Private memory beside the reducer, bytes.
     pub fn bytes(&self) -> usize {
-        (self.inverses.len() + self.values.len() + self.out.len()) * size_of::<f64>()
+        (self.values.len() + self.out.len()) * size_of::<f64>()
     }
 
     /// The row's components, from the cells of the reducer's columns in their order. A missing cell
     /// (NULL, NaN, infinite, lacking) is at its column's mean.
     pub fn project(&mut self, cells: &[Cell<'_>]) -> &[f64] {
-        let Projector { reducer, kernel, inverses, values, out } = self;
-        values.fill(0.0);
-        let columns = reducer.means().iter().zip(&*inverses).zip(values.iter_mut()).zip(cells);
-        for (((mean, inverse), value), cell) in columns {
-            let number = plain(*cell);
-            if !number.is_nan() {
-                *value = ((number - mean) * inverse).clamp(-MOST, MOST);
-            }
-        }
-        kernel.run(Product { lanes: reducer.lanes(), values, out });
-        &out[..reducer.count()]
+        let Projector { reducer, kernel, values, out } = self;
+        values.fill(f64::NAN);
+        values.iter_mut().zip(cells).for_each(|(value, cell)| *value = plain(*cell));
+        reducer.axes().project(*kernel, values, out);
+        out
     }
 }
 

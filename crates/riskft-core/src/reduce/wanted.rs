@@ -20,11 +20,12 @@ pub enum Wanted {
 const MOST: f64 = 1e9;
 
 impl Wanted {
-    /// A whole number from 1 on is a count, a number between 0 and 1 a share.
+    /// A whole number from 1 on is a count, a number between 0 and 1 a share; `what` names where it was
+    /// given.
     ///
     /// # Errors
     /// 22023 for any other number.
-    pub fn of(number: f64) -> Result<Self> {
+    pub fn of(what: &str, number: f64) -> Result<Self> {
         if number > 0.0 && number < 1.0 {
             return Ok(Wanted::Share(number));
         }
@@ -32,7 +33,7 @@ impl Wanted {
             return Ok(Wanted::Count(number as u64));
         }
         Err(Refusal::new(code::INVALID_PARAMETER, "invalid number of components")
-            .detail(format!("Argument \"components\" is {number}."))
+            .detail(format!("{what} is {number}."))
             .hint("Give a whole number such as 50, or a share of the variance such as 0.95."))
     }
 }

@@ -5,12 +5,10 @@ use crate::encode::{CategorySource, Encoding, NumberSource};
 /// The source columns of each feature of the trees, in the order of the features; indexes are into
 /// [`Encoding::columns`].
 pub fn owners(encoding: &Encoding) -> Vec<Vec<usize>> {
+    let condensed = || encoding.components.iter().flat_map(|c| &c.columns).copied().collect();
     let numbers = encoding.numbers.iter().map(|input| match input.source {
-        NumberSource::Value(c)
-        | NumberSource::Year(c)
-        | NumberSource::Month(c)
-        | NumberSource::Weekday(c) => vec![c],
-        NumberSource::Ratio(a, b) => distinct(vec![a, b]),
+        NumberSource::Component(_) => condensed(),
+        mut source => distinct(source.columns().map(|column| *column).collect()),
     });
     let categories = encoding.categories.iter().map(|input| match input.source {
         CategorySource::Value(c) | CategorySource::Prefix(c, _) => vec![c],
@@ -87,7 +85,12 @@ mod tests {
         let category = |source| CategoryInput { name: String::new(), source, values: Vec::new() };
         let statistic = |key| StatisticInput { name: String::new(), key, parent: None };
         let encoding = Encoding {
-            numbers: vec![number(NumberSource::Ratio(3, 1)), number(NumberSource::Month(2))],
+            numbers: vec![
+                number(NumberSource::Ratio(3, 1)),
+                number(NumberSource::Month(2)),
+                number(NumberSource::Component(0)),
+            ],
+            components: serde_json::from_str("{\"columns\": [5, 6, 4], \"count\": 1}").ok(),
             categories: vec![
                 category(CategorySource::Prefix(0, 3)),
                 category(CategorySource::Equal(0, 4)),
@@ -100,8 +103,8 @@ mod tests {
         };
         let owners = owners(&encoding);
         assert_eq!(owners.len(), encoding.features());
-        let wanted: [&[usize]; 8] =
-            [&[1, 3], &[2], &[0], &[0, 4], &[0], &[0], &[1, 2, 3], &[1, 2, 3]];
+        let wanted: [&[usize]; 9] =
+            [&[1, 3], &[2], &[5, 6, 4], &[0], &[0, 4], &[0], &[0], &[1, 2, 3], &[1, 2, 3]];
         assert_eq!(owners, wanted);
     }
 

@@ -103,6 +103,7 @@ pub fn encoding(texts: usize) -> Encoding {
             })
             .collect(),
         reference_date: 20_000,
+        ..Encoding::default()
     }
 }
 
@@ -299,7 +300,7 @@ pub fn rows(count: usize) -> Vec<EncodedRow> {
 pub fn encoded(positions: Vec<f32>, codes: Vec<u32>, texts: Vec<String>) -> EncodedRow {
     let values = positions.iter().map(|z| f64::from(*z) * 10.0);
     let features = values.chain(codes.iter().map(|code| f64::from(*code))).collect();
-    EncodedRow { features, keys: Vec::new(), positions, codes, texts }
+    EncodedRow { features, positions, codes, texts, ..EncodedRow::default() }
 }
 
 pub fn open(version: Vec<u8>, base: &Arc<Vec<u8>>) -> Arc<Model> {

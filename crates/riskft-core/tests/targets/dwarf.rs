@@ -1,4 +1,4 @@
-//! The smallest model with every kind of part: one number, category, text, member and layer.
+//! The smallest model with every kind of part: one number, component, category, text, member and layer.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,8 +8,8 @@ use riskft_core::cell::{Cell, ColumnType};
 use riskft_core::encode::mix::Mixer;
 use riskft_core::encode::statistic::{KeyPart, Keys, StatisticInput};
 use riskft_core::encode::{
-    tables, CategoryInput, CategorySource, EncodedColumn, Encoding, NumberInput, NumberSource,
-    TextFormat, TextInput, TextSource, MAX_BINS,
+    tables, CategoryInput, CategorySource, Components, EncodedColumn, Encoding, NumberInput,
+    NumberSource, TextFormat, TextInput, TextSource, MAX_BINS,
 };
 use riskft_core::explain::Background;
 use riskft_core::grams::{Table, View};
@@ -20,11 +20,15 @@ use riskft_core::network::{
 };
 use riskft_core::options::Role;
 use riskft_core::quantize::{self, Parts};
+use riskft_core::reduce::Reducer;
 use riskft_core::tokenize::{compile, Normaliser};
 use riskft_core::trees::{Ensemble, Node, Side};
 
+use super::reducers::small;
+
 const WIDTH: usize = 8;
 const HIDDEN: usize = 8;
+const NUMBERS: usize = 2;
 pub const TOKENS: [&str; 12] =
     ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "bank", "new", "##s", "a", "##a", "##b", "é", ","];
 
@@ -81,12 +85,13 @@ fn linear(outputs: usize, inputs: usize) -> FloatLinear {
     FloatLinear { outputs, inputs, weight: values(outputs * inputs), bias: values(outputs) }
 }
 
-/// A number's split and a category's.
-fn splits() -> [Node; 2] {
+/// A number's split, a component's and a category's.
+fn splits() -> [Node; 3] {
     let (missing, children) = (Side::Right, [1, 2]);
     [
         Node::Number { feature: 0, threshold: 2.5, missing, zero_missing: true, children },
-        Node::Category { feature: 1, codes: vec![4], children },
+        Node::Number { feature: 1, threshold: 0.25, missing, zero_missing: false, children },
+        Node::Category { feature: 2, codes: vec![4], children },
     ]
 }
 
@@ -95,11 +100,11 @@ fn network(texts: usize, base: &[u8]) -> (Specification, Parts) {
     let category = &encoding.categories[0];
     let codes = [category.codes(), category.dimension()];
     let member = FloatMember {
-        number_weight: values(MAX_BINS * NUMBER_WIDTH),
-        number_missing: values(NUMBER_WIDTH),
-        number_bias: values(NUMBER_WIDTH),
+        number_weight: values(NUMBERS * MAX_BINS * NUMBER_WIDTH),
+        number_missing: values(NUMBERS * NUMBER_WIDTH),
+        number_bias: values(NUMBERS * NUMBER_WIDTH),
         embeddings: vec![FloatTensor { shape: codes.to_vec(), data: values(codes[0] * codes[1]) }],
-        hidden: vec![linear(HIDDEN, NUMBER_WIDTH + codes[1]), linear(HIDDEN, HIDDEN)],
+        hidden: vec![linear(HIDDEN, NUMBERS * NUMBER_WIDTH + codes[1]), linear(HIDDEN, HIDDEN)],
         output: linear(1, HIDDEN),
     };
     let mut trees = Ensemble::new(encoding.features()).unwrap();
@@ -150,17 +155,22 @@ fn encoding(texts: usize) -> Encoding {
         role,
         format: TextFormat::Plain,
     };
+    let columns = vec![
+        column("n", ColumnType::Float, Role::Number),
+        column("k", ColumnType::Text, Role::Category),
+        column("t", ColumnType::Text, Role::Text),
+        column("c1", ColumnType::Float, Role::Number),
+        column("c0", ColumnType::Int, Role::Number),
+    ];
+    let reducer = Reducer::open(Arc::new(small(2, 1).write().unwrap())).unwrap();
+    let number = |name: &str, source, edges| NumberInput { name: name.into(), source, edges };
     Encoding {
-        columns: vec![
-            column("n", ColumnType::Float, Role::Number),
-            column("k", ColumnType::Text, Role::Category),
-            column("t", ColumnType::Text, Role::Text),
+        components: Components::of(&reducer, &columns),
+        columns,
+        numbers: vec![
+            number("n", NumberSource::Value(0), vec![0.0, 1.0, 10.0]),
+            number("component 1", NumberSource::Component(0), vec![-3.0, 0.5, 3.0]),
         ],
-        numbers: vec![NumberInput {
-            name: "n".into(),
-            source: NumberSource::Value(0),
-            edges: vec![0.0, 1.0, 10.0],
-        }],
         categories: vec![CategoryInput {
             name: "k".into(),
             source: CategorySource::Value(1),

@@ -92,3 +92,18 @@ fn pair(input: &[u8]) -> (&[u8], &[u8]) {
 fn paired(first: &[u8], second: &[u8]) -> Vec<u8> {
     [&(first.len() as u32).to_le_bytes(), first, second].concat()
 }
+
+/// A model file with a changed specification.
+pub fn respecified(version: &[u8], change: impl Fn(&mut serde_json::Value)) -> Vec<u8> {
+    let length = u64::from_le_bytes(*version.first_chunk().unwrap()) as usize;
+    let mut header: serde_json::Value = serde_json::from_slice(&version[8..8 + length]).unwrap();
+    let text = header["__metadata__"]["specification"].as_str().unwrap().to_owned();
+    let mut specification = serde_json::from_str(&text).unwrap();
+    change(&mut specification);
+    header["__metadata__"]["specification"] = specification.to_string().into();
+    let mut header = header.to_string();
+    while !(8 + header.len()).is_multiple_of(64) {
+        header.push(' ');
+    }
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &version[8 + length..]].concat()
+}

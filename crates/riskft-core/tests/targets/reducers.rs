@@ -43,7 +43,7 @@ pub fn reducer(input: &[u8]) {
     let (columns, count) = (reducer.columns().len(), reducer.count());
     assert_eq!(reducer.components().len(), count);
     for at in 0..columns * count {
-        assert!(reducer.loading(at / columns, at % columns).abs() < 1.1);
+        assert!(reducer.axes().loading(at / columns, at % columns).abs() < 1.1);
     }
     let mut projector = Projector::new(reducer, Kernel::detect());
     for cell in [Cell::Null, Cell::Float(1.5), Cell::Float(1e308), Cell::Int(i64::MIN)] {

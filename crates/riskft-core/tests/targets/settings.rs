@@ -24,6 +24,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         &all[..],
         br#"{"rank": 8, "gate": {"flips": 1}, "split": {"train": 0.5, "test": 0.25}}"#,
         br#"{"roles": {"state": "category", "note": "ignored"}, "deploy": "never", "text": "row"}"#,
+        br#"{"reduce": {"pca": 0.95}, "select": {"shap": 20}}"#,
         br#"{"rnak": 1e308, "seed": 18446744073709551615}"#,
         b"null",
     ]

@@ -1,6 +1,8 @@
 //! A whole reduction: moments of the rows as they come, then the eigenvectors of their correlations.
-//! No row is kept; memory goes by the square of the columns.
+//! No row is kept; memory goes by the square of the columns. [`condense()`] does the same within a
+//! training.
 
+mod condense;
 mod moments;
 mod solve;
 
@@ -12,9 +14,10 @@ use riskft_core::protocol::{
     broken, read_batch, read_frame, BlobHeader, BlobKind, Ledger, Progress, ReductionHeader,
     ReductionResult, FRAME_BATCH, FRAME_END,
 };
-use riskft_core::reduce::{fit, is_number, needed, varying, Column, MOST_COLUMNS};
+use riskft_core::reduce::{fit, is_number, needed, varying, Column, Fit, Wanted, MOST_COLUMNS};
 use riskft_core::refusal::Result;
 
+pub use condense::{condense, is_condensed};
 pub use moments::{Moments, Summary, ROWS};
 pub use solve::solve;
 
@@ -42,12 +45,8 @@ pub fn run(header: ReductionHeader, input: &mut impl Read, reporter: &Reporter) 
     let summary = read(&header.columns, input, reporter)?;
     meter.phase("solve");
     reporter.progress(Progress { phase: "solve".into(), total: 1, ..Progress::default() });
-    let (kept, mut notices) = varying(&summary.columns, summary.rows)?;
-    let columns: Vec<Column> = kept.iter().map(|index| summary.columns[*index].clone()).collect();
-    let (rows, wanted) = (summary.rows, header.wanted);
-    let eigen = solve(summary.correlation(&kept), |values| needed(values, rows, wanted))?;
-    let (reducer, more) = fit(columns, rows, eigen, wanted)?;
-    notices.extend(more);
+    let rows = summary.rows;
+    let (reducer, notices) = fitted(summary, header.wanted)?;
     notices.into_iter().for_each(|notice| reporter.notice(notice));
     let blobs = vec![blob(BlobKind::Reducer, reducer.write()?)];
     let mut ledger = Ledger {
@@ -60,6 +59,20 @@ pub fn run(header: ReductionHeader, input: &mut impl Read, reporter: &Reporter) 
     meter.close(&mut ledger);
     let blob_headers = blobs.iter().map(|(header, _)| header.clone()).collect();
     Ok(Outcome { result: ReductionResult { ledger, blobs: blob_headers }, blobs })
+}
+
+/// The components of the rows that were summed up, and what is told of them, in words.
+///
+/// # Errors
+/// Every refusal of core's `reduce`.
+fn fitted(summary: Summary, wanted: Wanted) -> Result<(Fit, Vec<String>)> {
+    let (kept, mut notices) = varying(&summary.columns, summary.rows)?;
+    let columns: Vec<Column> = kept.iter().map(|index| summary.columns[*index].clone()).collect();
+    let rows = summary.rows;
+    let eigen = solve(summary.correlation(&kept), |values| needed(values, rows, wanted))?;
+    let (fit, more) = fit(columns, rows, eigen, wanted)?;
+    notices.extend(more);
+    Ok((fit, notices))
 }
 
 /// The moments of the job's rows, columns ascending by name: their order in the relation has no say.
