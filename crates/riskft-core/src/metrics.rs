@@ -14,6 +14,12 @@
 //! | f1 | of `score >= threshold` |
 //! | brier, log_loss | of probabilities; the latter holds them within [1e-15, 1 - 1e-15] |
 //! | ece | 15 bins of equal mass, see [`ece`] |
+//!
+//! [`compare`] sets two scorings of the same rows side by side.
+
+mod compare;
+
+pub use compare::{compare, microseconds_each, Comparison, Scoring, RESAMPLES};
 
 use serde::{Deserialize, Serialize};
 
@@ -148,19 +154,25 @@ pub fn best_f1_threshold(scores: &[f64], labels: &[bool]) -> Option<(f64, f64)> 
 
 /// Mean squared error of probabilities.
 pub fn brier(scores: &[f64], labels: &[bool]) -> Option<f64> {
-    mean(scores, labels, |score, label| (score - f64::from(u8::from(label))).powi(2))
+    mean(scores, labels, squared_error)
+}
+
+fn squared_error(score: f64, label: bool) -> f64 {
+    (score - f64::from(u8::from(label))).powi(2)
 }
 
 /// Mean negative log-likelihood of probabilities, natural logarithm.
 pub fn log_loss(scores: &[f64], labels: &[bool]) -> Option<f64> {
-    mean(scores, labels, |score, label| {
-        let p = score.clamp(LOG_LOSS_FLOOR, 1.0 - LOG_LOSS_FLOOR);
-        if label {
-            -libm::log(p)
-        } else {
-            -libm::log1p(-p)
-        }
-    })
+    mean(scores, labels, surprise)
+}
+
+fn surprise(score: f64, label: bool) -> f64 {
+    let p = score.clamp(LOG_LOSS_FLOOR, 1.0 - LOG_LOSS_FLOOR);
+    if label {
+        -libm::log(p)
+    } else {
+        -libm::log1p(-p)
+    }
 }
 
 /// Expected calibration error: rows sorted by score are cut at n k / 15 (k = 1..14), a cut within
@@ -296,6 +308,7 @@ fn covariance(a: &[f64], b: &[f64]) -> Option<f64> {
     Some(sum / (n - 1.0))
 }
 
+/// Of counts that are not both 0.
 fn f1_of(hits: usize, chosen: usize, positive: usize) -> f64 {
     2.0 * hits as f64 / (chosen + positive) as f64
 }
