@@ -86,7 +86,8 @@ COMMENT ON TABLE riskft.run IS 'A training, a reduction or a selection, and what
 COMMENT ON COLUMN riskft.run.kind IS 'train, reduce or select; a reduction has neither target nor method, a selection no method';
 COMMENT ON COLUMN riskft.run.model_name IS 'Name of the model or reducer; NULL of a selection';
 COMMENT ON COLUMN riskft.run.owner IS 'Role that the run executes as';
-COMMENT ON COLUMN riskft.run.login IS 'Role that the worker of a queued run connects as: the session user that queued it';
+COMMENT ON COLUMN riskft.run.login IS
+    'Session user that asked for the run; the worker of a queued run connects as it';
 COMMENT ON COLUMN riskft.run.request IS 'Arguments of a queued run; its relation is resolved when it is queued';
 COMMENT ON COLUMN riskft.run.search_path IS 'Search path of the session that queued the run, taken over by its worker';
 COMMENT ON COLUMN riskft.run.owner_id IS
@@ -284,11 +285,14 @@ CREATE TABLE riskft.deployment (
     action text NOT NULL CHECK (action IN ('deploy', 'rollback')),
     role name NOT NULL,
     deployed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    before bigint
+    before bigint,
+    reason text
 );
 COMMENT ON TABLE riskft.deployment IS 'Which version a model''s bare name came to mean, when and by whom';
 COMMENT ON COLUMN riskft.deployment.before IS
     'Deployment that a rollback returns to; a rollback takes over that of its own aim';
+COMMENT ON COLUMN riskft.deployment.reason IS
+    'Why, in the words of the role; of an automatic deployment, what decided it';
 CREATE INDEX ON riskft.deployment (model_id, deployment_id);
 CREATE INDEX ON riskft.deployment (model_id, version);
 

@@ -39,16 +39,6 @@ CREATE FUNCTION riskft_evaluate(model text, relation text, target text,
 COMMENT ON FUNCTION riskft_evaluate IS
     'Figures of a model on the labelled rows of a table, view or SELECT';
 
-CREATE FUNCTION riskft_deploy(model text, version integer) RETURNS void
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_deploy_wrapper';
-COMMENT ON FUNCTION riskft_deploy(text, integer) IS
-    'Let the bare model name mean this version from the next statement on';
-
-CREATE FUNCTION riskft_rollback(model text) RETURNS integer
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_rollback_wrapper';
-COMMENT ON FUNCTION riskft_rollback(text) IS
-    'Let the bare model name mean the version that it meant before the present one; returns it';
-
 CREATE FUNCTION riskft_grant(model text, role text, privilege text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_grant_wrapper';
 COMMENT ON FUNCTION riskft_grant(text, text, text) IS
@@ -64,13 +54,8 @@ CREATE FUNCTION riskft_set_owner(model text, role text) RETURNS void
 COMMENT ON FUNCTION riskft_set_owner(text, text) IS
     'Give a model or reducer to another role; the caller must be a member of both';
 
-CREATE FUNCTION riskft_drop(model text) RETURNS void
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_drop_wrapper';
-COMMENT ON FUNCTION riskft_drop(text) IS
-    'Drop a model with all its versions, or a reducer; its runs stay in the ledger';
-
 CREATE FUNCTION riskft_export_model(model text) RETURNS bytea
-    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_export_model_wrapper';
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'riskft_export_model_wrapper';
 COMMENT ON FUNCTION riskft_export_model(text) IS
     'A version of a model of yours as bytes, for riskft_import_model in another database';
 

@@ -51,21 +51,6 @@ FROM riskft.model m
 WHERE m.kind = 'model' AND m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
 COMMENT ON VIEW riskft.models IS 'Your models, and the version of each that scores';
 
-CREATE VIEW riskft.versions WITH (security_barrier) AS
-SELECT m.name AS model, v.version, v.version = m.deployed_version AS deployed,
-       r.method, r.base, r.relation, r.target, v.positive_label, v.negative_label, v.threshold,
-       (SELECT t.value FROM riskft.metric t WHERE t.model_id = v.model_id
-        AND t.version = v.version AND t.part = 'test' AND t.metric = 'auc') AS test_auc,
-       (SELECT t.value FROM riskft.metric t WHERE t.model_id = v.model_id
-        AND t.version = v.version AND t.part = 'test' AND t.metric = 'ks') AS test_ks,
-       r.run_id AS run, b.length AS bytes, v.version_digest AS digest, v.created_at
-FROM riskft.version v
-JOIN riskft.model m USING (model_id)
-JOIN riskft.run r USING (run_id)
-JOIN riskft.blob b ON b.digest = v.version_digest
-WHERE m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
-COMMENT ON VIEW riskft.versions IS 'Versions of your models: how each was trained and what it reached on its test rows';
-
 CREATE FUNCTION riskft.running_state(run bigint) RETURNS text
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'riskft_running_state_wrapper';
 COMMENT ON FUNCTION riskft.running_state(bigint) IS
@@ -284,13 +269,6 @@ WHERE r.state = 'done' AND r.run_id IN (SELECT x.run_id FROM riskft.visible_run 
 COMMENT ON VIEW riskft.costs IS
     'What each of your trainings, reductions and selections used, and its cost at riskft.device_hour_price of the day';
 
-CREATE VIEW riskft.deployments WITH (security_barrier) AS
-SELECT m.name AS model, d.version, d.action, d.role, d.deployed_at
-FROM riskft.deployment d JOIN riskft.model m USING (model_id)
-WHERE m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
-COMMENT ON VIEW riskft.deployments IS
-    'Which versions of your models were deployed or returned to, when and by whom';
-
 CREATE VIEW riskft.privileges WITH (security_barrier) AS
 SELECT m.name AS model, p.role, p.privilege, p.granted_by, p.granted_at
 FROM riskft.privilege p JOIN riskft.model m USING (model_id)
@@ -301,6 +279,6 @@ COMMENT ON VIEW riskft.privileges IS
 COMMENT ON COLUMN riskft.privileges.model IS 'Name of the model or reducer';
 
 GRANT USAGE ON SCHEMA riskft TO PUBLIC;
-GRANT SELECT ON riskft.models, riskft.versions, riskft.runs, riskft.progress, riskft.phases, riskft.features,
+GRANT SELECT ON riskft.models, riskft.runs, riskft.progress, riskft.phases, riskft.features,
     riskft.metrics, riskft.branches, riskft.metrics_by_period, riskft.trials,
-    riskft.importances, riskft.effects, riskft.gates, riskft.costs, riskft.deployments, riskft.privileges TO PUBLIC;
+    riskft.importances, riskft.effects, riskft.gates, riskft.costs, riskft.privileges TO PUBLIC;

@@ -6,6 +6,7 @@ use pgrx::pg_sys::{self, Oid};
 use riskft_core::options::Deploy;
 use riskft_core::refusal::{code, Refusal, Result};
 
+use crate::alias::{ModelName, Which};
 use crate::object::{self, Kind, Object};
 use crate::spi::{self, Param};
 
@@ -26,38 +27,22 @@ pub struct StoredFile {
     pub length: u64,
 }
 
-/// `name`, `name@3` or `name@alias`, as the user writes a model.
-pub struct ModelName<'a> {
-    pub name: &'a str,
-    pub version: Option<i32>,
-}
-
-impl<'a> ModelName<'a> {
-    pub fn parse(text: &'a str) -> Result<Self> {
-        let Some((name, suffix)) = text.rsplit_once('@') else {
-            return Ok(ModelName { name: text, version: None });
-        };
-        match suffix.parse::<i32>() {
-            Ok(version) if version > 0 => Ok(ModelName { name, version: Some(version) }),
-            _ => Err(Refusal::new(code::UNDEFINED_OBJECT, "model alias does not exist")
-                .detail(format!("Model \"{name}\" has no alias \"{suffix}\"."))
-                .hint("Write the model's name alone for its deployed version, or name@number.")),
-        }
-    }
-}
-
 /// Refuses a name that nothing of this kind can have.
 pub fn check_name(kind: Kind, name: &str) -> Result<()> {
-    let bad = name.trim().is_empty()
-        || name.len() > 63
-        || name.contains('@')
-        || name.chars().any(char::is_control);
-    if !bad {
+    if is_name(name) {
         return Ok(());
     }
     Err(Refusal::new(code::INVALID_PARAMETER, format!("invalid {} name", kind.name()))
         .detail(format!("The name is \"{name}\"."))
         .hint("Use 1 to 63 bytes, not blank, without @ and control characters."))
+}
+
+/// Whether a model, a reducer or an alias can have the name.
+pub fn is_name(name: &str) -> bool {
+    !name.trim().is_empty()
+        && name.len() <= 63
+        && !name.contains('@')
+        && !name.chars().any(char::is_control)
 }
 
 struct ModelRow {
@@ -66,30 +51,44 @@ struct ModelRow {
 }
 
 /// The files of a version that the current role may score.
-pub fn scorable(text: &str) -> Result<VersionFiles> {
-    let wanted = ModelName::parse(text)?;
-    let row = spi::as_owner(|| read_model(&wanted))?;
+pub fn scorable(wanted: &ModelName<'_>) -> Result<VersionFiles> {
+    let row = spi::as_owner(|| read_model(wanted))?;
     let row = row.ok_or_else(|| unknown_model(wanted.name))?;
     require(&row.object.of_kind(Kind::Model)?, Privilege::Score)?;
-    match (row.files, wanted.version) {
-        (Some(files), _) => Ok(files),
-        (None, Some(version)) => Err(Refusal::new(
-            code::UNDEFINED_OBJECT,
-            format!("version {version} of model \"{}\" does not exist", wanted.name),
-        )
-        .detail(format!("The version asked for is {version}."))
-        .hint("The view riskft.versions lists the versions of your models.")),
-        (None, None) => {
-            Err(Refusal::new("55000", format!("model \"{}\" has no deployed version", wanted.name))
-                .detail("Versions are stored, but none is deployed.")
-                .hint(format!("Deploy one: SELECT riskft_deploy('{}', 1).", wanted.name)))
-        }
+    match row.files {
+        Some(files) => Ok(files),
+        None => Err(wanted.unknown()?),
     }
+}
+
+/// Refuses a version that a model does not have. To be called as the catalogue's owner.
+pub fn require_version(model: &str, version: i32) -> Result<()> {
+    let found = spi::query(
+        "SELECT 1 FROM riskft.version v JOIN riskft.model m USING (model_id)
+         WHERE m.name = $1 AND v.version = $2",
+        &[Param::Text(model), Param::Int4(version)],
+        false,
+        |_| (),
+    )?;
+    match found.is_empty() {
+        true => Err(unknown_version(model, &version.to_string())),
+        false => Ok(()),
+    }
+}
+
+/// The refusal of a version that a model does not have.
+pub fn unknown_version(model: &str, version: &str) -> Refusal {
+    Refusal::new(
+        code::UNDEFINED_OBJECT,
+        format!("version {version} of model \"{model}\" does not exist"),
+    )
+    .detail(format!("The version asked for is {version}."))
+    .hint("The view riskft.versions lists the versions of your models.")
 }
 
 /// The files of a model's deployed version, where it has one. Rights are the caller's to check.
 pub fn deployed(name: &str) -> Result<Option<VersionFiles>> {
-    let row = spi::as_owner(|| read_model(&ModelName { name, version: None }))?;
+    let row = spi::as_owner(|| read_model(&ModelName { name, which: Which::Deployed }))?;
     Ok(row.and_then(|row| row.files))
 }
 
@@ -98,13 +97,19 @@ fn read_model(wanted: &ModelName<'_>) -> Result<Option<ModelRow>> {
         "SELECT m.owner::text, m.kind, v.version, v.version_digest, b.length,
                 v.encoder_digest, e.length, v.training_digest, t.length
          FROM riskft.model m
-         LEFT JOIN riskft.version v
-             ON v.model_id = m.model_id AND v.version = coalesce($2, m.deployed_version)
+         LEFT JOIN riskft.alias a ON a.model_id = m.model_id AND a.alias = $3
+         LEFT JOIN riskft.version v ON v.model_id = m.model_id
+             AND v.version = CASE WHEN $3 IS NULL THEN coalesce($2, m.deployed_version)
+                             ELSE a.version END
          LEFT JOIN riskft.blob b ON b.digest = v.version_digest
          LEFT JOIN riskft.blob e ON e.digest = v.encoder_digest
          LEFT JOIN riskft.blob t ON t.digest = v.training_digest
          WHERE m.name = $1",
-        &[Param::Text(wanted.name), Param::OptionalInt4(wanted.version)],
+        &[
+            Param::Text(wanted.name),
+            Param::OptionalInt4(wanted.which.number()),
+            Param::OptionalText(wanted.which.alias()),
+        ],
         true,
         |row| {
             let file = |digest: i32, length: i32| {

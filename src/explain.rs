@@ -12,8 +12,9 @@ use riskft_core::options::Role;
 use riskft_core::protocol::{EffectReport, ImportanceReport};
 use riskft_core::refusal::{code, Refusal, Result};
 
+use crate::alias::ModelName;
 use crate::argument;
-use crate::catalog::{self, ModelName};
+use crate::catalog;
 use crate::error::or_raise;
 use crate::figures;
 use crate::model_cache::SharedScorer;
@@ -156,8 +157,9 @@ pub fn direction(role: Role, cell: Cell<'_>, at: &Contribution) -> &'static str 
 /// Name and number of the version that the current role may score and names so.
 fn version_of(model: Option<&str>) -> Result<(String, i32)> {
     let text = argument::given("model", model, "The view riskft.models lists your models.")?;
-    let files = catalog::scorable(text)?;
-    Ok((ModelName::parse(text)?.name.to_owned(), files.version))
+    let wanted = ModelName::parse(text);
+    let files = catalog::scorable(&wanted)?;
+    Ok((wanted.name.to_owned(), files.version))
 }
 
 #[pg_extern(sql = false)]

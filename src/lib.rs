@@ -30,16 +30,26 @@
 //! | `select` | riskft_select |
 //! | `explain`, `table` | risk_explain, riskft_importance, riskft_effect; the rows of a set |
 //! | `reason`, `points` | risk_reasons; risk_points, risk_grade |
-//! | `evaluate` | riskft_evaluate |
+//! | `labelled` | the labelled rows of a relation, scored |
+//! | `evaluate`, `compare` | riskft_evaluate; riskft_compare |
 //! | `lifecycle` | riskft_deploy, riskft_rollback, riskft_drop |
+//! | `deployment` | what a model's bare name means |
+//! | `alias` | riskft_set_alias, riskft_drop_alias; what `model@alias` means |
+//! | `approval` | riskft_approve, and what riskft.require_approval asks for |
+//! | `audit` | one entry for each change of a model or reducer |
 //! | `transfer` | riskft_export_model, riskft_import_model |
 //! | `rights` | riskft_grant, riskft_revoke, riskft_set_owner |
 
+mod alias;
+mod approval;
 mod argument;
+mod audit;
 mod base;
 mod call_site;
 mod catalog;
+mod compare;
 mod datum;
+mod deployment;
 mod error;
 mod evaluate;
 mod explain;
@@ -47,6 +57,7 @@ mod feed;
 mod figures;
 mod import;
 mod json;
+mod labelled;
 mod lifecycle;
 mod listener;
 mod lock;
@@ -82,6 +93,7 @@ pgrx::pg_module_magic!();
 
 pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
 pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["catalog"]);
+pgrx::extension_sql_file!("../sql/lifecycle.sql", name = "lifecycle", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/bases.sql", name = "bases", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/reduce.sql", name = "reduce", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/select.sql", name = "select", requires = ["views"]);
@@ -96,7 +108,7 @@ pgrx::extension_sql_file!(
 /// Runs once in each backend that loads the library.
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
-    settings::register();
+    error::or_raise(settings::register());
 }
 
 /// Declares a function of this library to PostgreSQL's version-1 calling convention.

@@ -2,17 +2,19 @@
 
 use pgrx::{pg_extern, pg_sys};
 use riskft_core::refusal::{code, Refusal, Result};
+use serde_json::json;
 
 use crate::argument;
+use crate::audit::{self, Action, Author, Change};
 use crate::catalog::{self, Privilege};
-use crate::error::or_raise;
+use crate::deployment;
+use crate::error::{self, or_raise};
 use crate::object::{self, Hold, Kind};
-use crate::publish;
 use crate::spi::{self, Param};
 
 /// Tables whose rows belong to a model or a reducer. It goes first itself: that waits for whoever
 /// holds it to add a row to the others.
-const OF_A_MODEL: [&str; 13] = [
+const OF_A_MODEL: [&str; 15] = [
     "model",
     "version",
     "reducer",
@@ -25,14 +27,19 @@ const OF_A_MODEL: [&str; 13] = [
     "importance",
     "effect",
     "deployment",
+    "alias",
+    "approval",
     "privilege",
 ];
 
 #[pg_extern(sql = false)]
-fn riskft_deploy(model: Option<&str>, version: Option<i32>) {
+fn riskft_deploy(model: Option<&str>, version: Option<i32>, reason: Option<&str>) {
     // SAFETY: raises 25006 in a read-only transaction.
     unsafe { pg_sys::PreventCommandIfReadOnly(c"riskft_deploy()".as_ptr()) };
-    or_raise(given("model", model).and_then(|m| deploy(m, given("version", version)?)));
+    or_raise(
+        given("model", model)
+            .and_then(|m| deploy(m, given("version", version)?, audit::reason(reason)?)),
+    );
 }
 
 /// The argument, or its refusal where it is NULL.
@@ -44,38 +51,25 @@ pub fn given<T>(name: &str, value: Option<T>) -> Result<T> {
     )
 }
 
-fn deploy(model: &str, version: i32) -> Result<()> {
+fn deploy(model: &str, version: i32, reason: Option<&str>) -> Result<()> {
     catalog::require(&object::existing(model, Kind::Model)?, Privilege::Deploy)?;
-    let found = spi::as_owner(|| {
-        spi::query(
-            "SELECT 1 FROM riskft.version v JOIN riskft.model m USING (model_id)
-             WHERE m.name = $1 AND v.version = $2",
-            &[Param::Text(model), Param::Int4(version)],
-            false,
-            |_| (),
-        )
-    })?;
-    if found.is_empty() {
-        return Err(Refusal::new(
-            code::UNDEFINED_OBJECT,
-            format!("version {version} of model \"{model}\" does not exist"),
-        )
-        .detail(format!("The version asked for is {version}."))
-        .hint("The view riskft.versions lists the versions of your models."));
+    spi::as_owner(|| catalog::require_version(model, version))?;
+    if !deployment::switch(model, version, reason)? {
+        error::notice!("version {version} of model \"{model}\" is deployed already");
     }
-    publish::switch(model, version)
+    Ok(())
 }
 
 #[pg_extern(sql = false)]
-fn riskft_rollback(model: Option<&str>) -> i32 {
+fn riskft_rollback(model: Option<&str>, reason: Option<&str>) -> i32 {
     // SAFETY: raises 25006 in a read-only transaction.
     unsafe { pg_sys::PreventCommandIfReadOnly(c"riskft_rollback()".as_ptr()) };
-    or_raise(given("model", model).and_then(rollback))
+    or_raise(given("model", model).and_then(|m| rollback(m, audit::reason(reason)?)))
 }
 
-fn rollback(model: &str) -> Result<i32> {
+fn rollback(model: &str, reason: Option<&str>) -> Result<i32> {
     catalog::require(&object::existing(model, Kind::Model)?, Privilege::Deploy)?;
-    publish::switch_back(model)?.ok_or_else(|| {
+    deployment::switch_back(model, reason)?.ok_or_else(|| {
         Refusal::new(
             code::NOT_IN_STATE,
             format!("no version of model \"{model}\" was deployed before this one"),
@@ -88,20 +82,24 @@ fn rollback(model: &str) -> Result<i32> {
 }
 
 #[pg_extern(sql = false)]
-fn riskft_drop(model: Option<&str>) {
+fn riskft_drop(model: Option<&str>, reason: Option<&str>) {
     // SAFETY: raises 25006 in a read-only transaction.
     unsafe { pg_sys::PreventCommandIfReadOnly(c"riskft_drop()".as_ptr()) };
-    or_raise(given("model", model).and_then(drop_object));
+    or_raise(given("model", model).and_then(|m| drop_object(m, audit::reason(reason)?)));
 }
 
 /// Removes the model with its versions, or the reducer, and the files that nothing else uses. It
 /// locks the files before the model, as publishing does.
-fn drop_object(name: &str) -> Result<()> {
+fn drop_object(name: &str, reason: Option<&str>) -> Result<()> {
     let object = object::either(name)?;
     catalog::require_owner(&object)?;
+    let by = Author::current();
     spi::as_owner(|| {
         spi::execute("LOCK TABLE riskft.blob IN SHARE ROW EXCLUSIVE MODE", &[])?;
         let id = object::hold(name, object.kind, Hold::Unchanged)?;
+        let detail = json!({ "kind": object.kind.name() });
+        let (action, model, version) = (Action::Drop, name, None);
+        audit::write(&by, Change { action, model, version, detail, reason })?;
         for table in OF_A_MODEL {
             let sql = format!("DELETE FROM riskft.{table} WHERE model_id = $1");
             spi::execute(&sql, &[Param::Int8(id)])?;

@@ -1,4 +1,4 @@
-//! Verifies, stores and switches: one transaction, the caller's own. A version is whole or absent.
+//! Verifies, stores and deploys: one transaction, the caller's own. A version is whole or absent.
 
 use std::sync::Arc;
 
@@ -7,10 +7,14 @@ use riskft_core::model::Model;
 use riskft_core::options::Deploy;
 use riskft_core::protocol::{BlobHeader, BlobKind, JobHeader, TrainingResult};
 use riskft_core::refusal::{code, Refusal, Result};
+use serde_json::json;
 
+use crate::approval;
+use crate::audit::{self, Action, Author, Change};
 use crate::catalog::{self, Privilege};
+use crate::deployment;
 use crate::figures;
-use crate::object::{self, Hold, Kind, Object};
+use crate::object::{self, Kind, Object};
 use crate::spi::{self, Param};
 
 /// Bytes of one row of riskft.blob_chunk.
@@ -44,8 +48,16 @@ pub fn publish(
     candidate: Candidate,
 ) -> Result<(Published, String)> {
     verify(blobs)?;
-    let role = catalog::current_role();
-    let (published, model) = spi::as_owner(|| store(run, &job.model, result, blobs, &role))?;
+    let by = Author::current();
+    let (published, model) = spi::as_owner(|| {
+        let stored = store(run, &job.model, result, blobs, &by.role)?;
+        let detail = json!({
+            "run": run, "method": job.method.name(), "digest": digest(result, BlobKind::Version)
+        });
+        let (action, version) = (Action::Train, Some(stored.0.version));
+        audit::write(&by, Change { action, model: &job.model, version, detail, reason: None })?;
+        Ok(stored)
+    })?;
     // The row is locked now: a model that another role made meanwhile is refused, or one whose
     // grant was taken back, and the statement's end takes the rows back.
     // What others have committed since the statement began counts.
@@ -175,10 +187,12 @@ pub fn store_blob(header: &BlobHeader, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// SHA-256 of the result's file of a kind.
+pub fn digest(result: &TrainingResult, kind: BlobKind) -> Option<&str> {
+    result.blobs.iter().find(|header| header.kind == kind).map(|header| header.digest.as_str())
+}
+
 fn store_version(model: &ModelRow, run: i64, result: &TrainingResult) -> Result<()> {
-    let digest = |kind| {
-        result.blobs.iter().find(|header| header.kind == kind).map(|header| header.digest.as_str())
-    };
     spi::execute(
         "INSERT INTO riskft.version (model_id, version, run_id, positive_label, negative_label,
                  threshold, version_digest, encoder_digest, training_digest, gate)
@@ -190,9 +204,9 @@ fn store_version(model: &ModelRow, run: i64, result: &TrainingResult) -> Result<
             Param::Text(&result.positive_label),
             Param::Text(&result.negative_label),
             Param::Float8(result.threshold),
-            Param::OptionalText(digest(BlobKind::Version)),
-            Param::OptionalText(digest(BlobKind::Encoder)),
-            Param::OptionalText(digest(BlobKind::Training)),
+            Param::OptionalText(digest(result, BlobKind::Version)),
+            Param::OptionalText(digest(result, BlobKind::Encoder)),
+            Param::OptionalText(digest(result, BlobKind::Training)),
             Param::Text(&spi::json(&result.gate)?),
         ],
     )
@@ -226,13 +240,17 @@ fn decide_deployment(
         deploy = false;
         why += &format!("; role \"{}\" has no privilege deploy on it", catalog::current_role());
     }
+    if deploy && approval::is_required() {
+        deploy = false;
+        why += &format!("; somebody else approves it first: {}", approval::call(name, new.version));
+    }
     if !deploy {
         return Ok(format!(
             "version {} of model \"{name}\" is stored but not deployed: {why}",
             new.version
         ));
     }
-    switch(name, new.version)?;
+    deployment::switch(name, new.version, Some(&why))?;
     Ok(format!("version {} of model \"{name}\" is deployed: {why}", new.version))
 }
 
@@ -268,55 +286,4 @@ fn verdict(
             format!("version {old} could not be compared on the test rows ({})", report.why_not),
         ),
     }
-}
-
-/// Lets the bare model name mean this version, and writes it down: who deployed it, and what it
-/// took the place of.
-pub fn switch(model: &str, version: i32) -> Result<()> {
-    let role = catalog::current_role();
-    spi::as_owner(|| {
-        let id = object::hold(model, Kind::Model, Hold::Unchanged)?;
-        spi::execute(
-            "INSERT INTO riskft.deployment (model_id, version, action, role, before)
-             SELECT m.model_id, $2, 'deploy', $3::name,
-                 (SELECT max(d.deployment_id) FROM riskft.deployment d
-                  WHERE d.model_id = m.model_id)
-             FROM riskft.model m
-             WHERE m.model_id = $1 AND m.deployed_version IS DISTINCT FROM $2",
-            &[Param::Int8(id), Param::Int4(version), Param::Text(&role)],
-        )?;
-        set_deployed(id, version)
-    })
-}
-
-/// Lets the bare model name mean the version that it meant before the present one was deployed;
-/// None where there is none. A rollback undoes a deployment: the next one goes a step further.
-pub fn switch_back(model: &str) -> Result<Option<i32>> {
-    let role = catalog::current_role();
-    spi::as_owner(|| {
-        let id = object::hold(model, Kind::Model, Hold::Unchanged)?;
-        let back = spi::query(
-            "INSERT INTO riskft.deployment (model_id, version, action, role, before)
-             SELECT b.model_id, b.version, 'rollback', $2::name, b.before
-             FROM riskft.deployment d JOIN riskft.deployment b ON b.deployment_id = d.before
-             WHERE d.deployment_id =
-                 (SELECT max(l.deployment_id) FROM riskft.deployment l WHERE l.model_id = $1)
-             RETURNING version",
-            &[Param::Int8(id), Param::Text(&role)],
-            false,
-            |row| row.get::<i32>(1),
-        )?;
-        let version = back.into_iter().next().flatten();
-        if let Some(version) = version {
-            set_deployed(id, version)?;
-        }
-        Ok(version)
-    })
-}
-
-fn set_deployed(model: i64, version: i32) -> Result<()> {
-    spi::execute(
-        "UPDATE riskft.model SET deployed_version = $2 WHERE model_id = $1",
-        &[Param::Int8(model), Param::Int4(version)],
-    )
 }

@@ -8,8 +8,10 @@ use pgrx::IntoDatum;
 use riskft_core::protocol::{BlobHeader, BlobKind, Ledger, ReductionHeader, PROTOCOL};
 use riskft_core::reduce::{self, Options, Reducer, Wanted};
 use riskft_core::refusal::{code, Refusal, Result};
+use serde_json::json;
 
 use crate::argument;
+use crate::audit::{self, Action, Author, Change};
 use crate::catalog;
 use crate::error::or_raise;
 use crate::feed;
@@ -145,16 +147,18 @@ impl Request {
             options: spi::json(&self.options)?,
         };
         run::begin(&work.run, &entry)?;
-        let role = catalog::current_role();
+        let by = Author::current();
         spi::as_owner(|| {
             // The files before the name, as publishing a version and riskft_drop lock them.
             spi::execute("LOCK TABLE riskft.blob IN SHARE ROW EXCLUSIVE MODE", &[])?;
-            let id = self.take_name(&role)?;
+            let id = self.take_name(&by.role)?;
             for (header, bytes) in blobs {
                 publish::store_blob(header, bytes)?;
                 self.store(id, work.run.id, header, reducer)?;
             }
-            Ok(())
+            let detail = json!({ "run": work.run.id });
+            let (action, model, version) = (Action::Reduce, self.name.as_str(), None);
+            audit::write(&by, Change { action, model, version, detail, reason: None })
         })?;
         run::complete(&work.run, ledger, &work.listener.notices())?;
         let share = reducer.components().last().map_or(0.0, |last| last.cumulative);

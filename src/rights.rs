@@ -5,7 +5,9 @@
 
 use pgrx::{pg_extern, pg_sys};
 use riskft_core::refusal::{code, Refusal, Result};
+use serde_json::json;
 
+use crate::audit::{self, Action, Author, Change};
 use crate::catalog::{self, Privilege, PUBLIC};
 use crate::error::{self, or_raise};
 use crate::lifecycle::given;
@@ -54,21 +56,23 @@ impl<'a> Grant<'a> {
         if self.role != PUBLIC {
             existing_role(self.role)?;
         }
-        let by = catalog::current_role();
+        let by = Author::current();
         let new = spi::as_owner(|| {
             let id = object::hold(&self.object.name, self.object.kind, Hold::Existing)?;
-            spi::query(
+            let new = spi::query(
                 "INSERT INTO riskft.privilege (model_id, role, privilege, granted_by)
                  VALUES ($1, $2::name, $3, $4::name) ON CONFLICT DO NOTHING RETURNING 1",
                 &[
                     Param::Int8(id),
                     Param::Text(self.role),
                     Param::Text(self.privilege.name()),
-                    Param::Text(&by),
+                    Param::Text(&by.role),
                 ],
                 false,
                 |_| (),
-            )
+            )?;
+            self.audit(&by, Action::Grant, &new)?;
+            Ok(new)
         })?;
         if new.is_empty() {
             self.notice("already has");
@@ -77,8 +81,9 @@ impl<'a> Grant<'a> {
     }
 
     fn take_back(&self) -> Result<()> {
+        let by = Author::current();
         let gone = spi::as_owner(|| {
-            spi::query(
+            let gone = spi::query(
                 "DELETE FROM riskft.privilege p USING riskft.model m
                  WHERE p.model_id = m.model_id AND m.name = $1
                    AND p.role::text = $2 AND p.privilege = $3 RETURNING 1",
@@ -89,12 +94,24 @@ impl<'a> Grant<'a> {
                 ],
                 false,
                 |_| (),
-            )
+            )?;
+            self.audit(&by, Action::Revoke, &gone)?;
+            Ok(gone)
         })?;
         if gone.is_empty() {
             self.notice("was not granted");
         }
         Ok(())
+    }
+
+    /// An entry where rows were changed.
+    fn audit(&self, by: &Author, action: Action, changed: &[()]) -> Result<()> {
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let detail = json!({ "role": self.role, "privilege": self.privilege.name() });
+        let (model, version) = (self.object.name.as_str(), None);
+        audit::write(by, Change { action, model, version, detail, reason: None })
     }
 
     fn notice(&self, verb: &str) {
@@ -164,11 +181,15 @@ fn set_owner(model: &str, role: &str) -> Result<()> {
         .detail(format!("Role \"{}\" is none.", catalog::current_role()))
         .hint("Ask a member of both roles, or a superuser."));
     }
+    let by = Author::current();
     spi::as_owner(|| {
         let id = object::hold(model, object.kind, Hold::Unchanged)?;
         spi::execute(
             "UPDATE riskft.model SET owner = $2::name WHERE model_id = $1",
             &[Param::Int8(id), Param::Text(role)],
-        )
+        )?;
+        let detail = json!({ "before": object.owner });
+        let (action, version) = (Action::SetOwner, None);
+        audit::write(&by, Change { action, model, version, detail, reason: None })
     })
 }

@@ -101,11 +101,13 @@ pub fn begin(run: &Run, entry: &Entry<'_>) -> Result<()> {
     if run.queued {
         return Ok(());
     }
+    let login = catalog::session_role();
     spi::as_owner(|| {
         spi::execute(
             "INSERT INTO riskft.run (run_id, model_name, owner, state, relation, target, method,
-                     base, options, device_hour_price, queued_at, started_at, kind)
-             VALUES ($1, $2, $3::name, 'running', $4, $5, $6, $7, $8::jsonb, $9, $10, $10, $11)",
+                     base, options, device_hour_price, queued_at, started_at, kind, login)
+             VALUES ($1, $2, $3::name, 'running', $4, $5, $6, $7, $8::jsonb, $9, $10, $10, $11,
+                     $12::name)",
             &[
                 Param::Int8(run.id),
                 Param::OptionalText(entry.name),
@@ -118,6 +120,7 @@ pub fn begin(run: &Run, entry: &Entry<'_>) -> Result<()> {
                 Param::Float8(settings::DEVICE_HOUR_PRICE.get()),
                 Param::Timestamp(run.started_at),
                 Param::Text(entry.kind),
+                Param::Text(&login),
             ],
         )
     })

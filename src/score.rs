@@ -11,6 +11,7 @@ use riskft_core::gemm::Kernel;
 use riskft_core::model::Scorer;
 use riskft_core::refusal::{code, Refusal, Result};
 
+use crate::alias::ModelName;
 use crate::call_site::{CallSite, Worker};
 use crate::catalog;
 use crate::error::or_raise;
@@ -26,7 +27,7 @@ impl Worker for RefCell<Scorer> {
     const ROWS: &'static str = "Pass the table's alias: SELECT risk_score('m', t) FROM loans t; for jsonb use risk_score_json.";
 
     fn find(name: &str, kernel: Kernel) -> Result<Rc<Self>> {
-        model_cache::scorer(&catalog::scorable(name)?, kernel)
+        model_cache::scorer(&catalog::scorable(&ModelName::parse(name))?, kernel)
     }
 
     fn columns(&self) -> Vec<String> {

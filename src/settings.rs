@@ -2,8 +2,9 @@
 
 use std::ffi::{CStr, CString};
 
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use pgrx::{pg_sys, GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use riskft_core::gemm::Kernel;
+use riskft_core::refusal::{code, Refusal, Result};
 
 /// The int8 kernel that scoring uses; all give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
@@ -22,9 +23,21 @@ pub static TEXT_CACHE: GucSetting<i32> = GucSetting::<i32>::new(4096);
 pub static MODEL_CACHE: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
 pub static MAX_MODEL_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
 pub static MAX_TRAINERS: GucSetting<i32> = GucSetting::<i32>::new(1);
+pub static REQUIRE_APPROVAL: GucSetting<bool> = GucSetting::<bool>::new(false);
 pub static DEVICE_HOUR_PRICE: GucSetting<f64> = GucSetting::<f64>::new(0.0);
 
-pub fn register() {
+/// What only the configuration file or a superuser may set.
+const PRIVILEGED: [&str; 6] = [
+    "riskft.trainer_path",
+    "riskft.model_directory",
+    "riskft.libtorch",
+    "riskft.max_model_size",
+    "riskft.max_trainers",
+    "riskft.require_approval",
+];
+
+pub fn register() -> Result<()> {
+    refuse_client_values()?;
     let memory = GucFlags::UNIT_KB;
     string(
         c"riskft.trainer_path",
@@ -84,6 +97,14 @@ pub fn register() {
         GucContext::Sighup,
         GucFlags::default(),
     );
+    GucRegistry::define_bool_guc(
+        c"riskft.require_approval",
+        c"Deploys a version only after another role than its trainer's has approved it.",
+        c"riskft_approve approves; trainings and imports store versions without deploying them.",
+        &REQUIRE_APPROVAL,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
     GucRegistry::define_float_guc(
         c"riskft.device_hour_price",
         c"Price of one hour of the training device, in the currency of your books.",
@@ -95,6 +116,36 @@ pub fn register() {
         GucFlags::default(),
     );
     reserve_prefix();
+    Ok(())
+}
+
+/// Until the library is loaded, anybody may give its settings a value when connecting (PGOPTIONS),
+/// which takes the place of the administrator's as the session's default. When it is loaded the
+/// server refuses that value, but the administrator's is lost, and the built-in default would hold.
+/// So the session is refused, as the server does with settings that it knows.
+fn refuse_client_values() -> Result<()> {
+    // SAFETY: the server's table of settings, each with a name; its only thread reads it.
+    let known: &[*mut pg_sys::config_generic] = unsafe {
+        let count = usize::try_from(pg_sys::GetNumConfigOptions()).unwrap_or(0);
+        std::slice::from_raw_parts(pg_sys::get_guc_variables(), count)
+    };
+    for setting in known {
+        // SAFETY: as above; the entries are valid, and their names end with a zero byte.
+        let (name, context) =
+            unsafe { (CStr::from_ptr((**setting).name), (**setting).reset_scontext) };
+        let of_a_client =
+            [pg_sys::GucContext::PGC_BACKEND, pg_sys::GucContext::PGC_USERSET].contains(&context);
+        let name = name.to_string_lossy();
+        if of_a_client && PRIVILEGED.iter().any(|own| own.eq_ignore_ascii_case(&name)) {
+            return Err(Refusal::new(
+                code::INSUFFICIENT_PRIVILEGE,
+                format!("permission denied to set parameter \"{name}\""),
+            )
+            .detail("The connection's options set it, which only a superuser's may.")
+            .hint("Connect without it."));
+        }
+    }
+    Ok(())
 }
 
 /// Paths decide what runs as the server's user: the configuration file or a superuser only.
@@ -128,7 +179,7 @@ fn int(
 /// A misspelt riskft.* setting is an error instead of a silent placeholder.
 fn reserve_prefix() {
     // SAFETY: called once from _PG_init with a constant C string.
-    unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"riskft".as_ptr()) }
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"riskft".as_ptr()) }
 }
 
 /// A string setting; None when it is empty.
@@ -146,7 +197,7 @@ pub fn max_trainers() -> u32 {
     u32::try_from(MAX_TRAINERS.get()).unwrap_or(1).max(1)
 }
 
-pub fn kernel() -> Result<Kernel, riskft_core::refusal::Refusal> {
+pub fn kernel() -> Result<Kernel> {
     let kernel = match KERNEL.get() {
         KernelChoice::Auto => return Ok(Kernel::detect()),
         KernelChoice::Portable => Kernel::Portable,
@@ -156,7 +207,7 @@ pub fn kernel() -> Result<Kernel, riskft_core::refusal::Refusal> {
     if kernel.available() {
         return Ok(kernel);
     }
-    Err(riskft_core::refusal::Refusal::new("0A000", "this processor lacks the chosen int8 kernel")
+    Err(Refusal::new("0A000", "this processor lacks the chosen int8 kernel")
         .detail(format!("riskft.kernel is {kernel:?}."))
         .hint("Set riskft.kernel to auto."))
 }
@@ -165,7 +216,7 @@ pub fn kernel() -> Result<Kernel, riskft_core::refusal::Refusal> {
 pub fn search_path() -> String {
     // SAFETY: the server's own string, copied.
     unsafe {
-        let path = pgrx::pg_sys::GetConfigOption(c"search_path".as_ptr(), true, false);
+        let path = pg_sys::GetConfigOption(c"search_path".as_ptr(), true, false);
         if path.is_null() {
             return String::new();
         }
@@ -174,10 +225,7 @@ pub fn search_path() -> String {
 }
 
 /// Sets what a queued run takes over from the session that queued it.
-pub fn take_over(
-    search_path: &str,
-    device_hour_price: f64,
-) -> Result<(), riskft_core::refusal::Refusal> {
+pub fn take_over(search_path: &str, device_hour_price: f64) -> Result<()> {
     let price = device_hour_price.to_string();
     // A lock_timeout of the role would throw a finished training away.
     for (name, value) in [
@@ -185,16 +233,15 @@ pub fn take_over(
         (c"riskft.device_hour_price", price.as_str()),
         (c"lock_timeout", "0"),
     ] {
-        let value = CString::new(value).map_err(|_| {
-            riskft_core::refusal::Refusal::new("22021", "setting holds a zero byte")
-        })?;
+        let value =
+            CString::new(value).map_err(|_| Refusal::new("22021", "setting holds a zero byte"))?;
         // SAFETY: plain call; a value that is not allowed is an ERROR.
         unsafe {
-            pgrx::pg_sys::SetConfigOption(
+            pg_sys::SetConfigOption(
                 name.as_ptr(),
                 value.as_ptr(),
-                pgrx::pg_sys::GucContext::PGC_USERSET,
-                pgrx::pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
             );
         }
     }
@@ -202,16 +249,16 @@ pub fn take_over(
 }
 
 /// Ends waits for locks in this transaction with 55P03 after so long.
-pub fn limit_lock_waits(longest: std::time::Duration) -> Result<(), riskft_core::refusal::Refusal> {
+pub fn limit_lock_waits(longest: std::time::Duration) -> Result<()> {
     let value = CString::new(longest.as_millis().to_string()).unwrap_or_default();
     // SAFETY: plain call; the value is a number of milliseconds.
     unsafe {
-        pgrx::pg_sys::set_config_option(
+        pg_sys::set_config_option(
             c"lock_timeout".as_ptr(),
             value.as_ptr(),
-            pgrx::pg_sys::GucContext::PGC_USERSET,
-            pgrx::pg_sys::GucSource::PGC_S_SESSION,
-            pgrx::pg_sys::GucAction::GUC_ACTION_LOCAL,
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_LOCAL,
             true,
             0,
             false,

@@ -8,8 +8,13 @@ use riskft_core::bundle::{Bundle, Manifest};
 use riskft_core::options::Method;
 use riskft_core::protocol::{BlobHeader, BlobKind, Figures, Ledger, TrainingResult};
 use riskft_core::refusal::{code, Refusal, Result};
+use serde_json::json;
 
-use crate::catalog::{self, ModelName, StoredFile, VersionFiles};
+use crate::alias::ModelName;
+use crate::approval;
+use crate::audit::{self, Action, Author, Change};
+use crate::catalog::{self, StoredFile, VersionFiles};
+use crate::deployment;
 use crate::error::{self, or_raise};
 use crate::figures::{self, stored};
 use crate::lifecycle::given;
@@ -39,9 +44,10 @@ fn riskft_import_model(model: Option<&str>, bytes: Option<&[u8]>) -> i32 {
 }
 
 fn export(text: &str) -> Result<Vec<u8>> {
-    let name = ModelName::parse(text)?.name;
+    let wanted = ModelName::parse(text);
+    let name = wanted.name;
     catalog::require_owner(&object::existing(name, Kind::Model)?)?;
-    let files = catalog::scorable(text)?;
+    let files = catalog::scorable(&wanted)?;
     let manifest = spi::as_owner(|| describe(name, &files))?;
     let mut bytes = manifest.head()?;
     let length = manifest.files.iter().fold(bytes.len() as u64, |sum, file| sum + file.length);
@@ -61,7 +67,25 @@ fn export(text: &str) -> Result<Vec<u8>> {
             Ok::<(), Refusal>(())
         })?;
     }
+    tell_of_export(name, &files)?;
     Ok(bytes)
+}
+
+/// In the server's log, and in the audit but where nothing can be written: in a read-only
+/// transaction, and on a standby.
+fn tell_of_export(model: &str, files: &VersionFiles) -> Result<()> {
+    let (by, version) = (Author::current(), files.version);
+    error::log!(
+        "riskft: version {version} of model \"{model}\" is exported by role \"{}\"",
+        by.role
+    );
+    // SAFETY: reads a global of this process.
+    if unsafe { pg_sys::XactReadOnly } {
+        return Ok(());
+    }
+    let detail = json!({ "digest": files.version_file.digest });
+    let (action, version) = (Action::Export, Some(version));
+    spi::as_owner(|| audit::write(&by, Change { action, model, version, detail, reason: None }))
 }
 
 /// The files that a version has.
@@ -123,26 +147,34 @@ fn import(name: &str, bytes: &[u8]) -> Result<(i32, String)> {
     let manifest = &bundle.manifest;
     let files: Vec<(BlobHeader, &[u8])> =
         manifest.files.iter().cloned().zip(bundle.files.iter().copied()).collect();
-    let role = catalog::current_role();
+    let by = Author::current();
     let run = run::next_id()?;
     let (published, model) = spi::as_owner(|| {
-        store_run(run, name, manifest, &role)?;
-        publish::store(run, name, &result(manifest), &files, &role)
+        store_run(run, name, manifest, &by)?;
+        let result = result(manifest);
+        let stored = publish::store(run, name, &result, &files, &by.role)?;
+        let detail = json!({
+            "run": run, "from_model": manifest.model, "from_version": manifest.version,
+            "digest": publish::digest(&result, BlobKind::Version)
+        });
+        let (action, version) = (Action::Import, Some(stored.0.version));
+        audit::write(&by, Change { action, model: name, version, detail, reason: None })?;
+        Ok(stored)
     })?;
     // The model's row is locked now: one that another role made meanwhile is refused, and the
     // statement's end takes the rows back.
     catalog::require_owner(&model)?;
     let version = published.version;
     error::log!("riskft run {run}: version {version} of model \"{name}\" is imported");
+    let stored = format!("version {version} of model \"{name}\" is stored but not deployed:");
     if version > 1 {
-        return Ok((
-            version,
-            format!(
-                "version {version} of model \"{name}\" is stored but not deployed: it is imported"
-            ),
-        ));
+        return Ok((version, format!("{stored} it is imported")));
     }
-    publish::switch(name, version)?;
+    if approval::is_required() {
+        let call = approval::call(name, version);
+        return Ok((version, format!("{stored} somebody else approves it first: {call}")));
+    }
+    deployment::switch(name, version, Some("it is the first"))?;
     Ok((version, format!("version {version} of model \"{name}\" is deployed: it is the first")))
 }
 
@@ -162,21 +194,21 @@ fn result(manifest: &Manifest) -> TrainingResult {
 
 /// The run of an import: method, relation and options as trained, and a ledger that says that the
 /// training took place elsewhere. The views show no rows, seconds and costs of it.
-fn store_run(run: i64, name: &str, manifest: &Manifest, role: &str) -> Result<()> {
-    let ledger = serde_json::json!({ "imported": {
+fn store_run(run: i64, name: &str, manifest: &Manifest, by: &Author) -> Result<()> {
+    let ledger = json!({ "imported": {
         "model": manifest.model, "version": manifest.version, "ledger": manifest.ledger
     } });
     let notice =
         format!("imported from version {} of model \"{}\"", manifest.version, manifest.model);
     spi::execute(
         "INSERT INTO riskft.run (run_id, model_name, owner, state, relation, target, method, base,
-                 options, started_at, ended_at, notices, ledger)
+                 options, started_at, ended_at, notices, ledger, login)
          VALUES ($1, $2, $3::name, 'done', $4, $5, $6, $7, $8::jsonb, clock_timestamp(),
-                 clock_timestamp(), ARRAY[$9], $10::jsonb)",
+                 clock_timestamp(), ARRAY[$9], $10::jsonb, $11::name)",
         &[
             Param::Int8(run),
             Param::Text(name),
-            Param::Text(role),
+            Param::Text(&by.role),
             Param::Text(&manifest.relation),
             Param::Text(&manifest.target),
             Param::Text(manifest.method.name()),
@@ -184,6 +216,7 @@ fn store_run(run: i64, name: &str, manifest: &Manifest, role: &str) -> Result<()
             Param::Text(&manifest.options.to_string()),
             Param::Text(&notice),
             Param::Text(&ledger.to_string()),
+            Param::Text(&by.login),
         ],
     )
 }

@@ -12,6 +12,7 @@ use riskft_tests::{fails, process, refuses, Cluster, Database, Session};
 const SCORES: &[&str] = &[
     "SELECT risk_score('m', l) FROM loans l ORDER BY loan_id",
     "SELECT risk_score('m@1', l) FROM loans l ORDER BY loan_id",
+    "SELECT risk_score('m@challenger', l) FROM loans l ORDER BY loan_id",
     "SELECT risk_score('t', n) FROM notes n ORDER BY note_id",
 ];
 const TABLES: &[&str] = &[
@@ -30,11 +31,14 @@ const TABLES: &[&str] = &[
     "blob",
     "blob_chunk",
     "deployment",
+    "alias",
+    "approval",
+    "audit_entry",
     "privilege",
     "reducer",
     "component",
 ];
-const OUTLIVES_A_MODEL: &[&str] = &["run", "reason_code", "grade"];
+const OUTLIVES_A_MODEL: &[&str] = &["run", "reason_code", "grade", "audit_entry"];
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than a dump takes.
 const LONG: &str =
@@ -52,6 +56,8 @@ fn origin(cluster: &Cluster) -> (Database<'_>, String) {
     analyst.run(&small_training("m", "loans", "\"seed\": 9, \"deploy\": \"always\", "));
     fixture::more_figures(&database);
     analyst.run("CALL riskft_reduce('pca', 'SELECT loan_id, amount FROM loans', 2)");
+    analyst.run("SELECT riskft_set_alias('m', 'challenger', 1, 'it was the first')");
+    database.superuser().run("SELECT riskft_approve('m', 2, 'validated')");
     database.superuser().run(
         "INSERT INTO riskft.reason_code (model, column_name, direction, code, reason)
              VALUES ('m', 'amount', 'high', 'R1', 'The amount is high'), (NULL, 'grade', 'any', 'R2', 'é');
@@ -173,8 +179,11 @@ fn plain_and_custom_dumps_keep_everything() {
         assert_eq!(scores(&mut superuser), kept, "{name}");
         let mut reader = cluster.connect(name, "reader");
         assert_eq!(reader.values::<f64>(SCORES[0]).len(), 400, "{name}: the grant is there");
-        refuses(&mut reader, SCORES[2], "42501");
+        refuses(&mut reader, SCORES[3], "42501");
         let mut analyst = cluster.connect(name, "analyst");
+        let approved = "SELECT approved_by FROM riskft.versions WHERE model = 'm' AND version = 2";
+        assert_eq!(analyst.value::<String>(approved), "postgres", "{name}");
+        let entries: i64 = analyst.value("SELECT max(entry) FROM riskft.audit");
         let differing: i64 = analyst.value(
             "SELECT count(*) FROM kept JOIN scored USING (loan_id)
              WHERE float8send(kept.risk) IS DISTINCT FROM float8send(scored.risk)",
@@ -183,6 +192,7 @@ fn plain_and_custom_dumps_keep_everything() {
         assert_eq!(analyst.value::<i32>("SELECT riskft_rollback('m')"), 1);
         refuses(&mut analyst, "SELECT riskft_rollback('m')", "55000");
         analyst.run("SELECT riskft_deploy('m', 2)");
+        assert_eq!(analyst.value::<i64>("SELECT max(entry) FROM riskft.audit"), entries + 2);
         superuser.run("GRANT CREATE ON SCHEMA public TO analyst");
         let mut trainer = cluster.connect(name, "postgres");
         trains_on(&mut trainer, 3);

@@ -201,7 +201,8 @@ fn decoys_on_the_search_path_are_not_found() {
              CREATE TEMP TABLE version (model_id bigint); CREATE TEMP TABLE blob (digest text);
              CREATE TEMP TABLE blob_chunk (digest text); CREATE TEMP TABLE privilege (role name);
              CREATE TEMP TABLE run (run_id bigint); CREATE TEMP TABLE deployment (model_id bigint);
-             CREATE TEMP TABLE pg_class (oid oid); CREATE TEMP TABLE pg_namespace (oid oid);
+             CREATE TEMP TABLE alias (alias text); CREATE TEMP TABLE approval (version int);
+             CREATE TEMP TABLE audit_entry (action text); CREATE TEMP TABLE pg_class (oid oid); CREATE TEMP TABLE pg_namespace (oid oid);
              CREATE TEMP TABLE pg_roles (rolname name, oid oid, rolsuper bool);
              INSERT INTO model SELECT 1, 'm', CURRENT_USER, 1",
         );
@@ -209,12 +210,15 @@ fn decoys_on_the_search_path_are_not_found() {
         let scores: Vec<f64> = session.values(ALL);
         assert_eq!(scores, kept);
         assert_eq!(evaluated(session, "loans"), 400.0);
-        for view in ["models", "versions", "runs", "metrics", "gates", "costs", "phases"] {
+        for view in [
+            "models", "versions", "runs", "metrics", "gates", "costs", "phases", "aliases", "audit",
+        ] {
             session.run(&format!("SELECT * FROM riskft.{view}"));
         }
     }
     analyst.run(&small_training("m", "loans", ""));
-    analyst.run("SELECT riskft_deploy('m', 1)");
+    analyst.run("SELECT riskft_deploy('m', 2); SELECT riskft_deploy('m', 1)");
+    analyst.run("SELECT riskft_set_alias('m', 'a', 1); SELECT riskft_drop_alias('m', 'a')");
     analyst.run(&format!("SELECT riskft_revoke('m', '{role}', 'score')"));
     let queued = small_training("q", "loans", "").replace("method =>", "wait => false, method =>");
     let run: i64 = analyst.query_one(&queued, &[]).unwrap().get("run");
@@ -295,6 +299,8 @@ fn a_malicious_view_gains_nothing() {
         ("PERFORM riskft_set_owner('m', 'THIEF')", "25006"),
         ("PERFORM riskft_drop('m')", "25006"),
         ("PERFORM riskft_deploy('m', 1)", "25006"),
+        ("PERFORM riskft_approve('m', 1)", "25006"),
+        ("PERFORM riskft_set_alias('m', 'a', 1)", "25006"),
         ("COMMIT", "2D000"),
         (
             "BEGIN INSERT INTO taken VALUES (1); EXCEPTION WHEN OTHERS THEN SET ROLE NONE; END",

@@ -65,6 +65,8 @@ fn reads_without_writing(session: &mut Session, exported: &[u8]) {
         "gates",
         "costs",
         "deployments",
+        "aliases",
+        "audit",
         "privileges",
         "bases",
     ] {
@@ -87,6 +89,9 @@ fn writing_is_refused_at_once(session: &mut Session) {
         train(false).as_str(),
         "SELECT riskft_deploy('m', 1)",
         "SELECT riskft_rollback('m')",
+        "SELECT riskft_set_alias('m', 'a', 1)",
+        "SELECT riskft_drop_alias('m', 'a')",
+        "SELECT riskft_approve('m', 1)",
         "SELECT riskft_drop('m')",
         "SELECT riskft_grant('m', 'public', 'score')",
         "SELECT riskft_revoke('m', 'public', 'score')",

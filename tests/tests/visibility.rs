@@ -18,6 +18,8 @@ const VIEWS_OF_MODELS: &[&str] = &[
     "effects",
     "gates",
     "deployments",
+    "aliases",
+    "audit",
 ];
 const VIEWS_OF_RUNS: &[&str] = &["runs", "phases", "costs"];
 
@@ -75,6 +77,9 @@ fn the_catalogue_is_closed_to_plain_roles() {
          ORDER BY 1",
     );
     for name in [
+        "alias",
+        "approval",
+        "audit_entry",
         "blob",
         "blob_chunk",
         "branch",
@@ -129,7 +134,9 @@ fn settings_of_the_superuser_cannot_be_set_early() {
     let role = database.role("reader");
     analyst.run(&format!("SELECT riskft_grant('m', '{role}', 'score')"));
     database.superuser().run(&format!("GRANT pg_read_all_settings TO {role}"));
-    for setting in ["trainer_path", "libtorch", "model_directory", "max_model_size"] {
+    for setting in
+        ["trainer_path", "libtorch", "model_directory", "max_model_size", "require_approval"]
+    {
         let show = format!("SELECT current_setting('riskft.{setting}')");
         let (mut early, mut usual) = (database.user(&role), database.user(&role));
         early.run(&format!("SET riskft.{setting} = '1'; {SCORE}"));
@@ -179,6 +186,11 @@ fn views_stay_quick_with_many_models() {
              FROM riskft.trial t, riskft.model m WHERE m.name <> 'm';
          INSERT INTO riskft.deployment (model_id, version, action, role)
              SELECT model_id, 1, 'deploy', owner FROM riskft.model WHERE name <> 'm';
+         INSERT INTO riskft.alias (model_id, alias, version, role)
+             SELECT model_id, 'challenger', 1, owner FROM riskft.model WHERE name <> 'm';
+         INSERT INTO riskft.audit_entry (login, role, action, model_id, model, owner, version)
+             SELECT owner, owner, 'train', model_id, name, owner, i
+             FROM riskft.model, generate_series(1, 20) i WHERE name <> 'm';
          ANALYZE riskft.model, riskft.privilege, riskft.version, riskft.metric, riskft.feature,
              riskft.branch, riskft.period_metric, riskft.trial, riskft.deployment"
     ));

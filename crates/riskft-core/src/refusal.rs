@@ -39,6 +39,8 @@ pub mod code {
     pub const UNDEFINED_FILE: &str = "58P01";
     /// A name that is taken already.
     pub const DUPLICATE_OBJECT: &str = "42710";
+    /// A name that has a meaning of its own.
+    pub const RESERVED_NAME: &str = "42939";
     /// A name that belongs to something of another kind.
     pub const WRONG_OBJECT: &str = "42809";
     /// Something is larger than a setting allows.

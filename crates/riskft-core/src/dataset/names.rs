@@ -89,14 +89,14 @@ pub fn missing(name: &str, given_as: &str, columns: &[&str]) -> Refusal {
     }
 }
 
-/// The column most like `name`, hidden characters, blanks and case aside; ties by name.
-fn nearest<'a>(name: &str, columns: &[&'a str]) -> Option<&'a str> {
+/// The known name most like `name`, hidden characters, blanks and case aside; ties by name.
+pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let wanted = folded(name);
-    columns
+    known
         .iter()
-        .map(|column| (strsim::jaro_winkler(&folded(column), &wanted), *column))
+        .map(|other| (strsim::jaro_winkler(&folded(other), &wanted), *other))
         .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)))
-        .map(|(_, column)| column)
+        .map(|(_, other)| other)
 }
 
 fn folded(name: &str) -> String {
