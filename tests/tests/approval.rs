@@ -184,7 +184,7 @@ fn the_setting_is_the_superusers() {
         psql.args(["--command", "SELECT riskft_rollback('m')"]);
         let output = psql.output().expect("run psql");
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(told.contains("42501: permission denied to set parameter"), "{told}");
+        assert!(told.contains("ERROR:  42501: permission denied to set parameter"), "{told}");
     }
     assert_eq!(analyst.value::<i32>(DEPLOYED), 2);
     let history = "SELECT count(*) FROM riskft.deployments";
