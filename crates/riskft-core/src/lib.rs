@@ -24,6 +24,7 @@
 //! | [`artifact`] | the model file: safetensors with a JSON specification |
 //! | [`bundle`] | a version as one string of bytes, on its way to another database |
 //! | [`model`] | a loaded version: cells -> probability |
+//! | [`drift`] | how today's rows differ from those that a version was fitted on |
 //! | [`explain`] | what each source column adds to a score, and the background it is told against |
 //! | [`blend`] | weights of branches, from their out-of-fold logits |
 //! | [`random`] | orders and draws from a seed
@@ -36,6 +37,7 @@ pub mod bundle;
 pub mod calibrate;
 pub mod cell;
 pub mod dataset;
+pub mod drift;
 pub mod encode;
 pub mod encoder;
 pub mod explain;

@@ -1,17 +1,13 @@
 //! The figures of a version: parts, branches, periods, calibration.
 
 use riskft_core::calibrate::Platt;
-use riskft_core::dataset::{dates, Part};
+use riskft_core::dataset::Part;
+use riskft_core::drift::period::{Calendar, Period, LEAST_ROWS};
 use riskft_core::metrics;
 use riskft_core::options::Calibrate;
 use riskft_core::protocol::{PartMetric, PeriodReport};
 
 use crate::run::Run;
-
-/// Fewest rows of a period; shorter ones would tell noise.
-const LEAST_PERIOD_ROWS: usize = 50;
-/// Periods of a table, about: years, quarters or months.
-const MOST_PERIODS: usize = 24;
 
 /// Rows with their scores, under the name of a part.
 pub struct Judgement {
@@ -67,42 +63,24 @@ pub fn log_loss_alone(
 /// Figures by stretches of the time column, oldest first.
 pub fn periods(run: &Run<'_>, parts: &[&Judgement]) -> Vec<PeriodReport> {
     let Some(days) = &run.prepared.days else { return Vec::new() };
-    let day = |place: u32| days[run.rows.source[place as usize] as usize];
-    let known = parts.iter().flat_map(|part| &part.places).filter_map(|place| day(*place));
-    let months = |day: i32| {
-        let (year, month, _) = dates::civil_from_days(i64::from(day));
-        year * 12 + i64::from(month) - 1
+    let day = |place: &u32| days[run.rows.source[*place as usize] as usize];
+    let known = parts.iter().flat_map(|part| &part.places).filter_map(day);
+    let Some(calendar) = Calendar::of(known) else { return Vec::new() };
+    let of = |part: &&Judgement| {
+        let periods = calendar.periods(part.places.iter().map(day));
+        periods.into_iter().map(|period| report(part, period)).collect::<Vec<_>>()
     };
-    let (Some(first), Some(last)) = (known.clone().min(), known.max()) else { return Vec::new() };
-    let span = months(last) - months(first) + 1;
-    let length = [1, 3, 12].into_iter().find(|l| span / l <= MOST_PERIODS as i64).unwrap_or(12);
-    let mut reports = Vec::new();
-    for part in parts {
-        let mut rows: Vec<(i64, usize)> = (0..part.places.len())
-            .filter_map(|row| Some((months(day(part.places[row])?).div_euclid(length), row)))
-            .collect();
-        rows.sort_unstable();
-        for period in rows.chunk_by(|a, b| a.0 == b.0).filter(|p| p.len() >= LEAST_PERIOD_ROWS) {
-            reports.push(report(part, period, length));
-        }
-    }
-    reports
+    parts.iter().flat_map(of).collect()
 }
 
-fn report(part: &Judgement, period: &[(i64, usize)], length: i64) -> PeriodReport {
-    let month = period[0].0 * length;
-    let (year, month) = (month.div_euclid(12), month.rem_euclid(12));
-    let scores: Vec<f64> = period.iter().map(|(_, row)| part.scores[*row]).collect();
-    let labels: Vec<bool> = period.iter().map(|(_, row)| part.labels[*row]).collect();
+fn report(part: &Judgement, period: Period) -> PeriodReport {
+    let scores: Vec<f64> = period.rows.iter().map(|row| part.scores[*row]).collect();
+    let labels: Vec<bool> = period.rows.iter().map(|row| part.labels[*row]).collect();
     PeriodReport {
         part: part.part.name().to_owned(),
-        begins: dates::days_from_civil(year as i32, month as u32 + 1, 1).unwrap_or_default(),
-        period: match length {
-            1 => format!("{year:04}-{:02}", month + 1),
-            3 => format!("{year:04}-Q{}", month / 3 + 1),
-            _ => format!("{year:04}"),
-        },
-        rows: period.len() as u64,
+        begins: period.begins,
+        period: period.name,
+        rows: period.rows.len() as u64,
         auc: metrics::auc(&scores, &labels),
         mean_score: metrics::mean_score(&scores, &labels).unwrap_or(f64::NAN),
         mean_outcome: metrics::base_rate(&labels).unwrap_or(f64::NAN),
@@ -124,7 +102,7 @@ pub fn drift(periods: &[PeriodReport], calibrate: Calibrate) -> Option<(String, 
         sums
     };
     let (rows, score, outcome) = of(Part::Test.name());
-    if rows < LEAST_PERIOD_ROWS as f64 {
+    if rows < LEAST_ROWS as f64 {
         return None;
     }
     let (score, outcome) = (score / rows, outcome / rows);

@@ -61,7 +61,7 @@ pub(super) fn edges(values: &[f64], thresholds: &[f64]) -> Option<Vec<f64>> {
 /// They serve small samples, for they read no labels: thresholds of a tree know those of the rows
 /// that a fold leaves out, and with 1,000 rows that made a scorecard look 0.01 AUC better than it is
 /// out of fold, and the blend worse by its weight.
-pub(super) fn quantiles(values: &[f64], bins: usize) -> Vec<f64> {
+pub(crate) fn quantiles(values: &[f64], bins: usize) -> Vec<f64> {
     let mut sorted: Vec<f64> = values.iter().copied().filter(|v| !v.is_nan()).collect();
     sorted.sort_unstable_by(f64::total_cmp);
     let mut thresholds = Vec::new();

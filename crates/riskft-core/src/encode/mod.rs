@@ -7,7 +7,7 @@
 mod apply;
 mod columns;
 mod components;
-mod edges;
+pub(crate) mod edges;
 mod fit;
 mod groups;
 pub mod mix;
