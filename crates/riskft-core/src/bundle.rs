@@ -101,7 +101,8 @@ impl Manifest {
             || repeats(f.periods.iter().map(|p| (&p.part, p.begins)))
             || repeats(f.trials.iter().map(|t| t.trial))
             || repeats(f.importances.iter().map(|i| &i.column_name))
-            || repeats(f.effects.iter().map(|e| (&e.column_name, e.ordinal)));
+            || repeats(f.effects.iter().map(|e| (&e.column_name, e.ordinal)))
+            || repeats(f.reference.iter().map(|r| (&r.column_name, r.kind)));
         if twice {
             return Err(damaged("Its manifest gives a figure twice."));
         }
@@ -112,6 +113,9 @@ impl Manifest {
         let mut counts = trials.chain(f.effects.iter().map(|e| e.ordinal));
         if let Some(count) = counts.find(|n| i32::try_from(*n).is_err()) {
             return Err(damaged(format!("It counts trials, rungs or values up to {count}.")));
+        }
+        if let Some(fault) = f.reference.iter().find_map(|r| r.check().err()) {
+            return Err(damaged(format!("In its manifest {fault}.")));
         }
         if !(0.0..=1.0).contains(&self.threshold) {
             return Err(damaged(format!("Its threshold is {}.", self.threshold)));

@@ -6,6 +6,7 @@ use engine::version::{network, tiny, Tiny, TEXTS};
 use engine::Random;
 use riskft_core::artifact;
 use riskft_core::bundle::{Bundle, Manifest, FORMAT, MAGIC, MAX_MANIFEST};
+use riskft_core::drift::{self, Bins, Kind, Reference};
 use riskft_core::metrics::Metric;
 use riskft_core::network::TensorMap;
 use riskft_core::options::{Method, Role};
@@ -61,6 +62,7 @@ impl Export {
                     trials: vec![trial(1), trial(2)],
                     importances: vec![importance("n"), importance("k")],
                     effects: vec![effect(1), effect(2)],
+                    reference: vec![drift::score(&[0.1 + 0.2, 1.0 / 3.0]), labels()],
                 },
                 files: Vec::new(),
             },
@@ -137,6 +139,11 @@ fn effect(ordinal: u32) -> EffectReport {
     EffectReport { column_name: "k".into(), ordinal, value, mean_score: 0.1, rows: 7 }
 }
 
+fn labels() -> Reference {
+    let bins = Bins { edges: Vec::new(), values: vec!["é".into()], counts: vec![12, 3, 0] };
+    Reference { column_name: "k".into(), kind: Kind::Label, bins }
+}
+
 /// SQLSTATE of the refusal; of a whole reading, for the files alone may give it away.
 fn code(bytes: &[u8]) -> Option<String> {
     let whole = Bundle::open(bytes, MOST).and_then(|bundle| bundle.model().map(|_| ()));
@@ -197,7 +204,7 @@ fn a_dishonest_bundle_is_refused() {
     };
     let damaged = Some("XX001".to_owned());
     assert_eq!(changed(TEXTS, &|_| ()), None);
-    let lies: [(&str, Change<'_>); 27] = [
+    let lies: [(&str, Change<'_>); 30] = [
         ("no version", &|e| {
             e.manifest.files.remove(0);
             e.files.remove(0);
@@ -238,6 +245,9 @@ fn a_dishonest_bundle_is_refused() {
         ("a trial twice", &|e| e.manifest.figures.trials.push(trial(2))),
         ("an importance twice", &|e| e.manifest.figures.importances.push(importance("k"))),
         ("an effect twice", &|e| e.manifest.figures.effects.push(effect(2))),
+        ("a reference twice", &|e| e.manifest.figures.reference.push(labels())),
+        ("counts without bins", &|e| e.manifest.figures.reference[1].bins.counts.push(1)),
+        ("edges that fall", &|e| e.manifest.figures.reference[0].bins.edges.reverse()),
         ("too many effects", &|e| e.manifest.figures.effects[0].ordinal = 1 << 31),
         ("a period before all dates", &|e| e.manifest.figures.periods[0].begins = -2_440_589),
         ("a period after all dates", &|e| e.manifest.figures.periods[0].begins = i32::MAX),
@@ -327,7 +337,7 @@ fn unknown_facts_are_passed_over_and_missing_ones_refused() {
     };
     assert_eq!(described(&|m| drop(m.insert("tested_by".into(), json!({"name": "x"})))), None);
     // What versions of before the branches lack.
-    for fact in ["branches", "periods", "trials", "importances", "effects"] {
+    for fact in ["branches", "periods", "trials", "importances", "effects", "reference"] {
         assert_eq!(described(&|m| drop(m.remove(fact))), None, "{fact}");
     }
     for fact in ["positive_label", "files", "method", "gate"] {

@@ -215,6 +215,7 @@ fn events_are_one_line_each() {
                 trials: vec![TrialReport::default()],
                 importances: vec![ImportanceReport::default()],
                 effects: vec![EffectReport::default()],
+                reference: vec![riskft_core::drift::score(&[0.1, 0.2])],
             },
             gate: GateReport::default(),
             ledger: Ledger::default(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use riskft_core::artifact::digest;
 use riskft_core::calibrate::Platt;
 use riskft_core::dataset::Part;
+use riskft_core::drift::{self, Reference};
 use riskft_core::explain::Background;
 use riskft_core::metrics;
 use riskft_core::model::{BranchKind, EncoderReference, Model, Specification, FORMAT};
@@ -64,6 +65,7 @@ pub struct Published {
     pub periods: Vec<PeriodReport>,
     pub importances: Vec<ImportanceReport>,
     pub effects: Vec<EffectReport>,
+    pub reference: Vec<Reference>,
     pub gate: GateReport,
     pub incumbent: Option<IncumbentReport>,
     pub blobs: Vec<(BlobHeader, Vec<u8>)>,
@@ -208,6 +210,7 @@ impl<'a> Trained<'a> {
         let (blobs, model) = self.files(quantized, &judged)?;
         meter.phase("explain");
         let (importances, effects) = explain::figures(self, &model, judged.shown())?;
+        let reference = self.reference(&model, &judged);
         Ok(Published {
             threshold,
             metrics,
@@ -215,10 +218,24 @@ impl<'a> Trained<'a> {
             periods,
             importances,
             effects,
+            reference,
             gate,
             incumbent,
             blobs,
         })
+    }
+
+    /// How its columns are distributed on the fitted rows, and its scores on the test rows; out of
+    /// fold where there is no test part.
+    fn reference(&self, model: &Model, judged: &Judged) -> Vec<Reference> {
+        let scores = match judged.test.scores.as_slice() {
+            [] => &judged.validation.scores,
+            scores => scores,
+        };
+        let (data, encoding) = (&self.job.dataset, &model.specification().encoding);
+        let mut reference = drift::columns(data, encoding, &self.run.prepared.fitted());
+        reference.push(drift::score(scores));
+        reference
     }
 
     pub(crate) fn source(&self, places: &[u32]) -> Vec<u32> {

@@ -134,6 +134,7 @@ pub fn run(
             trials: found.trials,
             importances: published.importances,
             effects: published.effects,
+            reference: published.reference,
         },
         gate: published.gate,
         ledger,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::PartMetric;
+use crate::drift::Reference;
 use crate::options::Role;
 
 /// One column of the relation, as the model sees it: a row of riskft.features.
@@ -39,6 +40,9 @@ pub struct Figures {
     /// Column by column; empty likewise.
     #[serde(default)]
     pub effects: Vec<EffectReport>,
+    /// What drift is told against; empty of versions that are older than it.
+    #[serde(default)]
+    pub reference: Vec<Reference>,
 }
 
 /// How much a source column moves scores: a row of riskft.importances.

@@ -186,6 +186,7 @@ fn export(files: &[(BlobKind, &Vec<u8>)]) -> Vec<u8> {
                 mean_score: 0.25,
                 rows: 7,
             }],
+            reference: vec![riskft_core::drift::score(&[0.25, 0.5])],
         },
         files: files.iter().map(header).collect(),
     };
