@@ -32,6 +32,7 @@
 //! | `reason`, `points` | risk_reasons; risk_points, risk_grade |
 //! | `labelled` | the labelled rows of a relation, scored |
 //! | `evaluate`, `compare` | riskft_evaluate; riskft_compare |
+//! | `drift` | riskft_drift, riskft_monitor; the reference of a version |
 //! | `lifecycle` | riskft_deploy, riskft_rollback, riskft_drop |
 //! | `deployment` | what a model's bare name means |
 //! | `alias` | riskft_set_alias, riskft_drop_alias; what `model@alias` means |
@@ -50,6 +51,7 @@ mod catalog;
 mod compare;
 mod datum;
 mod deployment;
+mod drift;
 mod error;
 mod evaluate;
 mod explain;
@@ -98,6 +100,7 @@ pgrx::extension_sql_file!("../sql/bases.sql", name = "bases", requires = ["views
 pgrx::extension_sql_file!("../sql/reduce.sql", name = "reduce", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/select.sql", name = "select", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/explain.sql", name = "explain", requires = ["views"]);
+pgrx::extension_sql_file!("../sql/drift.sql", name = "drift", requires = ["views"]);
 pgrx::extension_sql_file!(
     "../sql/functions.sql",
     name = "functions",

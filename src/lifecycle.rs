@@ -14,7 +14,7 @@ use crate::spi::{self, Param};
 
 /// Tables whose rows belong to a model or a reducer. It goes first itself: that waits for whoever
 /// holds it to add a row to the others.
-const OF_A_MODEL: [&str; 15] = [
+const OF_A_MODEL: [&str; 19] = [
     "model",
     "version",
     "reducer",
@@ -26,6 +26,10 @@ const OF_A_MODEL: [&str; 15] = [
     "trial",
     "importance",
     "effect",
+    "reference",
+    "drift_point",
+    "drift_line",
+    "drift_outcome",
     "deployment",
     "alias",
     "approval",

@@ -257,6 +257,15 @@ impl Scan {
         Ok(())
     }
 
+    /// Place of a column among the cells; 42703 for a name that no column has.
+    pub fn position(&self, name: &str) -> Result<usize> {
+        self.columns.iter().position(|column| column.name == name).ok_or_else(|| {
+            Refusal::new(code::UNDEFINED_COLUMN, format!("column \"{name}\" does not exist"))
+                .detail(format!("The relation has no column \"{name}\" of a type that is read."))
+                .hint("Give the relation the columns that the model was trained with.")
+        })
+    }
+
     /// Hands the next rows to `sink`, cells in the order of `columns`; false at the end.
     pub fn next(&mut self, mut sink: impl FnMut(&[Cell<'_>]) -> Result<()>) -> Result<bool> {
         check_for_interrupts!();

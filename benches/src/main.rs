@@ -4,6 +4,7 @@
 mod accuracy;
 mod cells;
 mod cost;
+mod drift;
 mod explain;
 mod reduce;
 mod scale;
@@ -22,13 +23,14 @@ fn main() {
         }
         "accuracy" => accuracy::measure(),
         "cost" => cost::measure(),
+        "drift" => drift::measure(),
         "reduce" => reduce::measure(),
         "explain" => explain::measure(),
         "scale" => scale::measure(),
         "speed" => speed::measure(),
         other => {
             eprintln!(
-                "riskft-bench: no section \"{other}\"; accuracy, cells, cost, explain, reduce, scale or speed"
+                "riskft-bench: no section \"{other}\"; accuracy, cells, cost, drift, explain, reduce, scale or speed"
             );
             std::process::exit(2);
         }

@@ -26,6 +26,10 @@ const TABLES: &[&str] = &[
     "trial",
     "importance",
     "effect",
+    "reference",
+    "drift_point",
+    "drift_line",
+    "drift_outcome",
     "reason_code",
     "grade",
     "blob",
@@ -55,6 +59,7 @@ fn origin(cluster: &Cluster) -> (Database<'_>, String) {
     analyst.run(&small_training("m", "loans", ""));
     analyst.run(&small_training("m", "loans", "\"seed\": 9, \"deploy\": \"always\", "));
     fixture::more_figures(&database);
+    analyst.run("SELECT riskft_monitor('m', 'loans', 'defaulted')");
     analyst.run("CALL riskft_reduce('pca', 'SELECT loan_id, amount FROM loans', 2)");
     analyst.run("SELECT riskft_set_alias('m', 'challenger', 1, 'it was the first')");
     database.superuser().run("SELECT riskft_approve('m', 2, 'validated')");

@@ -21,6 +21,7 @@ const ACTIONS: &[(&str, Option<&str>)] = &[
     ("SELECT risk_score('m@1', l) FROM loans l WHERE loan_id = 7", Some("score")),
     ("SELECT risk_score_json('m', '{\"amount\": 5, \"grade\": \"a\"}')", Some("score")),
     ("SELECT * FROM riskft_evaluate('m', 'loans', 'defaulted')", Some("score")),
+    ("SELECT * FROM riskft_drift('m', 'loans')", Some("score")),
     ("SELECT e.* FROM loans l, risk_explain('m', l) e WHERE loan_id = 7", Some("score")),
     ("SELECT r.* FROM loans l, risk_reasons('m', l) r WHERE loan_id = 7", Some("score")),
     ("SELECT risk_points('m', l) FROM loans l WHERE loan_id = 7", Some("score")),

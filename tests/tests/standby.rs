@@ -48,6 +48,7 @@ fn reads_without_writing(session: &mut Session, exported: &[u8]) {
              WHERE loan_id < 5;
          SELECT risk_score_json('m', '{\"amount\": 7, \"grade\": \"a\"}');
          SELECT * FROM riskft_evaluate('m', 'loans', 'defaulted');
+         SELECT * FROM riskft_drift('m', 'loans'); SELECT * FROM riskft_drift('t', 'notes');
          SELECT e.* FROM loans l, risk_explain('m', l) e WHERE loan_id < 5;
          SELECT r.* FROM notes n, risk_reasons('t', n) r WHERE note_id < 5;
          SELECT risk_points('m', l) FROM loans l WHERE loan_id < 5;
@@ -69,6 +70,9 @@ fn reads_without_writing(session: &mut Session, exported: &[u8]) {
         "audit",
         "privileges",
         "bases",
+        "drift_bins",
+        "drift_history",
+        "outcome_history",
     ] {
         session.run(&format!("SELECT * FROM riskft.{view}"));
     }
@@ -87,6 +91,7 @@ fn writing_is_refused_at_once(session: &mut Session) {
     for sql in [
         train(true).as_str(),
         train(false).as_str(),
+        &format!("SELECT riskft_monitor('m', '{slow}')"),
         "SELECT riskft_deploy('m', 1)",
         "SELECT riskft_rollback('m')",
         "SELECT riskft_set_alias('m', 'a', 1)",

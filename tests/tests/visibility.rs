@@ -16,6 +16,9 @@ const VIEWS_OF_MODELS: &[&str] = &[
     "trials",
     "importances",
     "effects",
+    "drift_bins",
+    "drift_history",
+    "outcome_history",
     "gates",
     "deployments",
     "aliases",
@@ -31,6 +34,7 @@ fn count(session: &mut Session, view: &str) -> i64 {
 fn views_show_what_is_owned_or_granted() {
     let (database, mut analyst) = small_model();
     more_figures(&database);
+    analyst.run("SELECT riskft_monitor('m', 'loans', 'defaulted')");
     let role = database.role("low");
     let mut low = database.user(&role);
     for view in VIEWS_OF_MODELS.iter().chain(VIEWS_OF_RUNS).chain(&["privileges", "progress"]) {
@@ -85,6 +89,9 @@ fn the_catalogue_is_closed_to_plain_roles() {
         "branch",
         "component",
         "deployment",
+        "drift_line",
+        "drift_outcome",
+        "drift_point",
         "effect",
         "feature",
         "grade",
@@ -95,6 +102,7 @@ fn the_catalogue_is_closed_to_plain_roles() {
         "privilege",
         "reducer",
         "reason_code",
+        "reference",
         "run",
         "trial",
         "version",
