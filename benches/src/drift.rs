@@ -8,7 +8,7 @@ use crate::{median, verdict};
 
 const ROWS: u64 = 1_000_000;
 /// Rows that the version is fitted on.
-const FITTED: u64 = 50_000;
+const FITTED: u64 = 20_000;
 
 pub fn measure() -> String {
     let cluster = Cluster::start();

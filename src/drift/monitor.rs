@@ -87,8 +87,8 @@ impl Outcome {
     }
 }
 
-/// All rows with an outcome, then their periods. Of few rows nothing is kept: whoever holds a privilege
-/// on the model reads it, and it would tell of persons.
+/// All rows with an outcome, then their periods. Of few rows nothing is kept: whoever holds a
+/// privilege on the model reads it, and it would tell of persons.
 fn told(watched: &Watched, outcomes: &Outcomes) -> Result<Vec<Outcome>> {
     let Outcomes { hashes, scores, labels, days, unlabelled } = outcomes;
     if *unlabelled > 0 {

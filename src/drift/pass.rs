@@ -1,5 +1,5 @@
-//! One pass over a relation: its rows counted in a version's bins, some of them scored, and those with
-//! an outcome beside it.
+//! One pass over a relation: its rows counted in a version's bins, some of them scored, and those
+//! with an outcome beside it.
 
 use riskft_core::cell::{Cell, ColumnType};
 use riskft_core::dataset::hash::cells_hash;

@@ -1,4 +1,5 @@
-//! Drift: the index worked out by hand, references of columns, counts of other rows, samples, periods.
+//! Drift: the index worked out by hand, references of columns, counts of other rows, samples,
+//! periods.
 
 mod common;
 
@@ -72,8 +73,8 @@ fn the_index_by_hand() {
     assert_eq!(psi(&[], &[]), None);
 }
 
-/// Equal shares give 0 to the bit, whatever the numbers; all others something finite above 0, the same
-/// both ways.
+/// Equal shares give 0 to the bit, whatever the numbers; all others something finite above 0, the
+/// same both ways.
 #[test]
 fn the_index_of_any_counts() {
     for round in 0..2_000u64 {

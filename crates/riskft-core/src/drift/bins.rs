@@ -52,8 +52,8 @@ pub struct Reference {
     pub bins: Bins,
 }
 
-/// Bins in a fixed order, and the rows in each. Numbers have a bin up to each edge and one beyond the
-/// last, labels one for each value and one for all others; the last bin is of missing cells.
+/// Bins in a fixed order, and the rows in each. Numbers have a bin up to each edge and one beyond
+/// the last, labels one for each value and one for all others; the last bin is of missing cells.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bins {
     /// Rising; a bin has its upper edge. None of labels.

@@ -31,8 +31,8 @@ pub struct Line {
     pub kind: Kind,
     /// None without rows.
     pub psi: Option<f64>,
-    /// `no rows`, `few rows`, `moderate` or `large`; `new values`; `missing`: what holds of these, with
-    /// commas between.
+    /// `no rows`, `few rows`, `moderate` or `large`; `new values`; `missing`: what holds of these,
+    /// with commas between.
     pub alarm: Option<String>,
     /// Now and in the reference, 0..1; None of the score, which never is missing.
     pub missing_share: Option<f64>,

@@ -1,5 +1,5 @@
-//! The reference of a version: the bins of its source columns on the rows that it was fitted on, and
-//! those of its scores on rows that it was not.
+//! The reference of a version: the bins of its source columns on the rows that it was fitted on,
+//! and those of its scores on rows that it was not.
 
 use std::collections::HashMap;
 
@@ -34,8 +34,8 @@ pub fn score(scores: &[f64]) -> Reference {
     Reference { column_name: kind.name().to_owned(), kind, bins: of_numbers(scores) }
 }
 
-/// Deciles, as far as ties allow. What never varies has a bin of its own, below and above which other
-/// values are told.
+/// Deciles, as far as ties allow. What never varies has a bin of its own, below and above which
+/// other values are told.
 fn of_numbers(numbers: &[f64]) -> Bins {
     let mut edges = quantiles(numbers, MOST_EDGES + 1);
     if edges.is_empty() {

@@ -5,10 +5,10 @@
 pub const MODERATE: f64 = 0.1;
 pub const LARGE: f64 = 0.25;
 
-/// `sum of (q - p) ln(q / p)` over the bins, p and q being the shares of two counts' rows. A bin that
-/// is empty on one side counts as half a row there, so that it is finite; one that is empty on both
-/// adds nothing. The shares are not divided by their sum again, so that equal shares give exactly 0
-/// whatever the numbers of rows. None where either side has no rows.
+/// `sum of (q - p) ln(q / p)` over the bins, p and q being the shares of two counts' rows. A bin
+/// that is empty on one side counts as half a row there, so that it is finite; one that is empty on
+/// both adds nothing. The shares are not divided by their sum again, so that equal shares give
+/// exactly 0 whatever the numbers of rows. None where either side has no rows.
 pub fn psi(reference: &[u64], now: &[u64]) -> Option<f64> {
     let (m, n) = (total(reference)?, total(now)?);
     let share = |count: u64, total: f64| (count as f64).max(0.5) / total;
@@ -39,8 +39,8 @@ fn chi_squared_95(freedom: usize) -> f64 {
     k * (1.0 - spread + Z95 * spread.sqrt()).powi(3)
 }
 
-/// Whether a bin's share has risen by more than one in a hundred rows, and by more than three standard
-/// errors: (count, rows) before and now.
+/// Whether a bin's share has risen by more than one in a hundred rows, and by more than three
+/// standard errors: (count, rows) before and now.
 pub(super) fn rises((before, m): (u64, u64), (after, n): (u64, u64)) -> bool {
     const LEAST: f64 = 0.01;
     if m == 0 || n == 0 {
@@ -77,7 +77,8 @@ mod tests {
     fn a_rise_is_beyond_chance_and_worth_the_name() {
         assert!(rises((0, 1000), (300, 1000)));
         assert!(rises((0, 1000), (1, 1)));
-        // One row in 500 more, of very many rows; and three rows more of a hundred, which is chance.
+        // One row in 500 more, of very many rows; and three rows more of a hundred, which is
+        // chance.
         assert!(!rises((0, 10_000_000), (20_000, 10_000_000)));
         assert!(!rises((10, 100), (13, 100)));
         assert!(!rises((300, 1000), (0, 1000)));

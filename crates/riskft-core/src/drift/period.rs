@@ -1,5 +1,5 @@
-//! Rows by stretches of a time column: months, quarters or years. Of loans by the day of their grant
-//! these are their vintages.
+//! Rows by stretches of a time column: months, quarters or years. Of loans by the day of their
+//! grant these are their vintages.
 
 use crate::dataset::dates;
 
