@@ -6,7 +6,7 @@ use riskft_core::artifact::Artifact;
 use riskft_core::cell::Cell;
 use riskft_core::dataset::hash::cells_hash;
 use riskft_core::encode::value::{label, Scratch};
-use riskft_core::refusal::{code, Refusal, Result};
+use riskft_core::refusal::Result;
 
 use crate::catalog::VersionFiles;
 use crate::error::{self, warn};
@@ -34,14 +34,7 @@ pub struct Scored {
 /// Scores the rows of a relation that have a label; a NOTICE tells how many have none.
 pub fn score(scorers: &[&SharedScorer], relation: &Relation, target: &str) -> Result<Labelled> {
     let mut scan = Scan::open(relation)?;
-    let position = |name: &str| {
-        scan.columns.iter().position(|c| c.name == name).ok_or_else(|| {
-            Refusal::new(code::UNDEFINED_COLUMN, format!("column \"{name}\" does not exist"))
-                .detail(format!("The relation has no column \"{name}\" of a type that is read."))
-                .hint("Give the relation the columns that the model was trained with.")
-        })
-    };
-    let label_column = position(target)?;
+    let label_column = scan.position(target)?;
     let mut columns: Vec<Vec<usize>> = Vec::new();
     let mut positive = None;
     for scorer in scorers {
@@ -49,7 +42,7 @@ pub fn score(scorers: &[&SharedScorer], relation: &Relation, target: &str) -> Re
         let model = scorer.borrow().model_arc();
         let specification = model.specification();
         let wanted = specification.encoding.columns.iter();
-        columns.push(wanted.map(|c| position(&c.name)).collect::<Result<_>>()?);
+        columns.push(wanted.map(|c| scan.position(&c.name)).collect::<Result<_>>()?);
         positive.get_or_insert_with(|| specification.positive_label.clone());
     }
     let mut scratch = Scratch::default();
