@@ -276,13 +276,15 @@ fn network(
             shape: shape.clone(),
         }),
         grams: None,
+        landmarks: Vec::new(),
         calibration: Platt { slope: 1.0, intercept: 0.0 },
         threshold: 0.5,
         positive_label: "true".into(),
         negative_label: "false".into(),
         background: Default::default(),
     };
-    let network = FloatNetwork { members: vec![member; 3], texts: vec![text; texts] };
+    let members = vec![member; 3];
+    let network = FloatNetwork { members, texts: vec![text; texts], landmarks: Vec::new() };
     (specification, Parts { network, ..Parts::default() })
 }
 

@@ -34,6 +34,10 @@ fn what_cannot_be_quantized_is_refused() {
     assert_eq!(refuse(&|f, _, _| drop(f.network.members.pop())), code);
     assert_eq!(refuse(&|f, _, _| drop(f.network.members[2].embeddings.pop())), code);
     assert_eq!(refuse(&|f, _, _| drop(f.network.texts.pop())), code);
+    assert_eq!(refuse(&|f, _, _| drop(f.network.landmarks.pop())), code);
+    assert_eq!(refuse(&|f, _, _| drop(f.network.landmarks[1].vectors.pop())), code);
+    assert_eq!(refuse(&|f, _, _| f.network.landmarks[1].weights[0] = f32::NAN), code);
+    assert_eq!(refuse(&|_, s, _| s.landmarks[1] += 1), code);
     assert_eq!(refuse(&|f, _, _| drop(f.network.members[2].hidden.pop())), code);
     assert_eq!(refuse(&|f, _, _| f.network.members[2].output.weight.clear()), code);
     assert_eq!(refuse(&|_, s, _| s.hidden = 41), code);
@@ -108,6 +112,9 @@ fn lying_specifications_are_refused() {
         ("/encoding/numbers/0/edges", vec![0.0; 100].into()),
         ("/encoding/numbers", serde_json::Value::Array(vec![])),
         ("/encoding/categories/2/values", serde_json::Value::Array(vec![])),
+        ("/landmarks/1", 2049.into()),
+        ("/landmarks/1", 4.into()),
+        ("/landmarks", vec![0, 5, 1].into()),
         ("/encoder/shape/layers", 4.into()),
         ("/encoder/shape/layers", 0.into()),
         ("/encoder/shape/width", 64.into()),
@@ -132,12 +139,34 @@ fn lying_specifications_are_refused() {
         assert_eq!(change(path, value.clone()), damaged, "{path} = {value}");
     }
     assert_eq!(change("/format", 1.into()), Some("0A000".into()));
-    assert_eq!(change("/format", 3.into()), Some("0A000".into()));
+    assert_eq!(change("/format", 4.into()), Some("0A000".into()));
     assert_eq!(change("/numerics", 2.into()), Some("0A000".into()));
     let lacking = Model::open(Arc::new(version.clone()), None).err().unwrap();
     assert_eq!(lacking.code, "58P01");
     let swapped = Model::open(tiny.base.clone(), Some(Arc::new(version))).err().unwrap();
     assert_eq!(swapped.code, "XX001");
+}
+
+/// Format 2 had no landmarks, and does not name them.
+#[test]
+fn a_file_of_the_format_before_scores_as_it_did() {
+    let tiny = tiny();
+    let (mut specification, mut float) = network(&tiny, TEXTS, tiny.shape.clone());
+    (specification.landmarks, float.network.landmarks) = (Vec::new(), Vec::new());
+    let version = quantize::version(&specification, &float, &TensorMap::new()).unwrap();
+    let older = respecified(&version, |s| {
+        s["format"] = 2.into();
+        s.as_object_mut().unwrap().remove("landmarks").unwrap();
+    });
+    let open = |version: Vec<u8>| {
+        let base: artifact::Storage = tiny.base.clone();
+        let model = Arc::new(Model::open(Arc::new(version), Some(base)).unwrap());
+        Scorer::new(model, Kernel::detect(), 0)
+    };
+    let (mut older, mut newer) = (open(older), open(version));
+    for row in rows(20) {
+        assert_eq!(older.score_row(&row).to_bits(), newer.score_row(&row).to_bits());
+    }
 }
 
 /// Damage anywhere in either file: refused, or scored without a panic.

@@ -326,6 +326,7 @@ fn wide() -> Arc<Model> {
         hidden: 8,
         encoder: None,
         grams: None,
+        landmarks: Vec::new(),
         calibration: Platt { slope: 1.5, intercept: -0.25 },
         threshold: 0.5,
         positive_label: "t".into(),

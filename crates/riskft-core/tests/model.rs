@@ -248,6 +248,7 @@ fn a_version_of_one_branch_is_that_branch() {
         }
         if kind != BranchKind::Text {
             (specification.encoder, float.network.texts) = (None, Vec::new());
+            (specification.landmarks, float.network.landmarks) = (Vec::new(), Vec::new());
         }
         if kind != BranchKind::Grams {
             (specification.grams, float.grams) = (None, None);

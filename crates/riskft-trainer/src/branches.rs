@@ -141,6 +141,28 @@ impl Run<'_> {
         blend::fit(&candidates, &self.folds.fitted, &labels).out_of_fold
     }
 
+    /// The blend so far of some kinds of branches, with a text branch of these logits.
+    pub(crate) fn with_text(
+        &self,
+        fitted: &Fitted,
+        of: impl Fn(BranchKind) -> bool,
+        logits: &[f64],
+        on_top: bool,
+    ) -> Blend {
+        let text = Candidate {
+            kind: BranchKind::Text,
+            logits: logits.to_vec(),
+            on_top: on_top && fitted.candidates.iter().any(|c| c.kind < BranchKind::Grams),
+            kept: true,
+            always: false,
+            seconds: 0.0,
+            what: String::new(),
+        };
+        let others = fitted.candidates.iter().filter(|c| c.kept && of(c.kind));
+        let candidates: Vec<&Candidate> = others.chain([&text]).collect();
+        blend::fit(&candidates, &self.folds.fitted, &self.labels())
+    }
+
     /// Whether a branch's gain is more than its standard error, in a small sample than half of it: there
     /// that error is larger than most true gains, and the ridge of the weights bounds the harm.
     pub(crate) fn is_reliable(&self, (gain, error): (f64, f64)) -> bool {
@@ -156,7 +178,7 @@ impl Run<'_> {
         fitted.candidates.push(Candidate {
             kind: BranchKind::Text,
             logits: text.logits.clone(),
-            on_top: tabular,
+            on_top: tabular && text.on_top,
             kept: true,
             always: self.header.options.keep_text == KeepText::Always,
             seconds: text.seconds,

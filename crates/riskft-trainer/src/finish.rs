@@ -160,6 +160,7 @@ impl<'a> Trained<'a> {
             hidden: self.run.header.options.hidden,
             encoder: reference,
             grams: grams.map(|branch| branch.input.clone()),
+            landmarks: parts.network.landmarks.iter().map(|own| own.weights.len()).collect(),
             calibration: Platt::IDENTITY,
             threshold: 0.5,
             positive_label: self.run.prepared.positive_label.clone(),

@@ -1,6 +1,8 @@
 //! The trained network and text terms as core's float network.
 
-use riskft_core::network::{FloatLinear, FloatMember, FloatNetwork, FloatTensor, NUMBER_WIDTH};
+use riskft_core::network::{
+    FloatLandmarks, FloatLinear, FloatMember, FloatNetwork, FloatTensor, NUMBER_WIDTH,
+};
 use tch::Tensor;
 
 use crate::head::Head;
@@ -14,11 +16,22 @@ pub fn network(tabular: Option<&Head>, text: Option<&Terms>) -> FloatNetwork {
     FloatNetwork {
         members: tabular.map_or_else(Vec::new, members),
         texts: text.map_or_else(Vec::new, texts),
+        landmarks: text.map_or_else(Vec::new, landmarks),
     }
 }
 
 fn texts(terms: &Terms) -> Vec<(Vec<f32>, f32)> {
     (0..terms.weight.size()[0]).map(|f| (to_floats(&terms.weight.get(f)), 0.0)).collect()
+}
+
+fn landmarks(terms: &Terms) -> Vec<FloatLandmarks> {
+    let count = terms.near.iter().map(|near| near.field + 1).max().unwrap_or(0);
+    let mut all = vec![FloatLandmarks::default(); count];
+    for near in &terms.near {
+        all[near.field] =
+            FloatLandmarks { vectors: to_floats(&near.vectors), weights: to_floats(&near.weights) };
+    }
+    all
 }
 
 fn member(head: &Head, m: i64) -> FloatMember {

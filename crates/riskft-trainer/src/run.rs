@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use riskft_core::dataset::{self, Part, Prepared};
 use riskft_core::encode::{self, Encoding};
-use riskft_core::model::BranchKind;
 use riskft_core::options::{Calibrate, Method, Unlabelled};
 use riskft_core::protocol::{BlobHeader, Figures, JobHeader, Ledger, Progress, TrainingResult};
 use riskft_core::refusal::Result;
@@ -90,11 +89,10 @@ pub fn run(
     run.grams(&job.dataset, &mut fitted, &mut meter)?;
     let mut fitted = self_train::refit(run, fitted, &mut meter, &mut ledger)?;
     if let Some(base) = &base {
-        let offset = run.offset(&fitted, |kind| kind < BranchKind::Grams);
         // On top of logits of natural shares, by labelled rows alone.
         let folds = run.folds.natural();
         let natural = Run { folds: &folds, ..run };
-        let text = text::fit(&natural, base, &offset, &mut meter, &mut ledger)?;
+        let text = text::fit(&natural, base, &fitted, &mut meter, &mut ledger)?;
         run.add_text(&mut fitted, text, &mut ledger);
     }
     let blend = run.blend(&fitted)?;

@@ -1,6 +1,9 @@
-//! Linear terms of texts: one weight vector for each text field on its normalised pooled vector.
+//! Terms of texts: one weight vector for each text field on its normalised pooled vector, and
+//! landmarks that it is near to or not.
 
 use tch::{Device, Kind, Tensor};
+
+use crate::landmarks::Near;
 
 /// Dropout on the vectors while the encoder is tuned.
 const DROPOUT: f64 = 0.1;
@@ -18,25 +21,31 @@ pub struct TextBatch {
 pub struct Terms {
     /// [texts, width]
     pub weight: Tensor,
+    /// At most one for each field; of the frozen encoder alone.
+    pub near: Vec<Near>,
 }
 
 impl Terms {
     /// Terms with these weights [texts, width], ready to be trained.
     pub fn new(weight: &Tensor, device: Device) -> Self {
         let weight = weight.to_device(device).to_kind(Kind::Float).detach().copy();
-        Terms { weight: weight.set_requires_grad(true) }
+        Terms { weight: weight.set_requires_grad(true), near: Vec::new() }
     }
 
     /// The sums of the terms, [rows].
     pub fn forward(&self, batch: &TextBatch, train: bool) -> Tensor {
         let vectors = batch.vectors.dropout(DROPOUT, train);
         let terms = vectors.matmul(&self.weight.unsqueeze(2)).squeeze_dim(2);
-        (terms * &batch.present).sum_dim_intlist(0, false, Kind::Float)
+        let linear = (terms * &batch.present).sum_dim_intlist(0, false, Kind::Float);
+        self.near.iter().fold(linear, |sum, near| {
+            let field = near.field as i64;
+            sum + near.terms(&vectors.get(field)) * batch.present.get(field)
+        })
     }
 
     /// Number of weights.
     pub fn size(&self) -> usize {
-        self.weight.numel()
+        self.weight.numel() + self.near.iter().map(|near| near.weights.numel()).sum::<usize>()
     }
 }
 

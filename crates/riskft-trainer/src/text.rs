@@ -1,13 +1,15 @@
-//! The branch `text`: terms of the encoder's vectors, fitted on top of the other branches.
+//! The branch `text`: terms of the encoder's vectors, fitted on top of the other branches or beside
+//! them.
 //!
-//! The offset is the blend's out-of-fold logit, so the terms learn what numbers and categories
-//! leave. First with the frozen encoder, crossed over all folds. Where it says anything at all, the
+//! On top, the offset is the out-of-fold logit of network and trees, so the terms learn what numbers
+//! and categories leave. First with the frozen encoder, crossed over all folds. Where it says anything at all, the
 //! encoder is tuned and kept if it beats the frozen one on the rows that it left out: as one model on
 //! the first one's rows, in a small sample as one for each fold of the first division. What a small
 //! sample keeps is then tuned again, on all rows.
 
 use std::time::Instant;
 
+use riskft_core::model::BranchKind;
 use riskft_core::options::{KeepText, KeepTuned, Method};
 use riskft_core::protocol::{Ledger, Progress};
 use riskft_core::refusal::Result;
@@ -16,11 +18,12 @@ use tch::{Kind, Tensor};
 use crate::base::Base;
 use crate::bert::Bert;
 use crate::blend;
+use crate::calibrated;
+use crate::fields::{self, Fields};
 use crate::fit::Lesson;
 use crate::frozen::{encode, fits, Frozen, Tuned};
 use crate::ledger::Meter;
-use crate::ridge::{self, Ridge};
-use crate::run::Run;
+use crate::run::{Fitted, Run};
 use crate::stage::Turn;
 use crate::terms::Terms;
 use crate::tune::{course, judged, tune, tune_whole, TuneReport};
@@ -34,6 +37,8 @@ pub struct Text {
     pub what: String,
     /// Out-of-fold logits by place; of the first model's rows alone where one model was tuned.
     pub logits: Vec<f64>,
+    /// Fitted on top of network and trees.
+    pub on_top: bool,
     pub seconds: f64,
 }
 
@@ -43,14 +48,15 @@ struct Start {
     frozen: Frozen,
 }
 
-/// Fits the branch on top of the logits `offset`, by place.
+/// Fits the branch to what network and trees leave or, in a small sample, to the labels themselves if
+/// the blend of all branches is better for it.
 ///
 /// # Errors
 /// Those of the stages.
 pub fn fit(
     run: &Run<'_>,
     base: &Base,
-    offset: &[f64],
+    fitted: &Fitted,
     meter: &mut Meter,
     ledger: &mut Ledger,
 ) -> Result<Text> {
@@ -61,51 +67,88 @@ pub fn fit(
     meter.phase("encode");
     let start = freeze(run, base, split)?;
     meter.phase("text");
-    let lesson = Lesson {
-        rows: run.rows,
-        folds: run.folds,
-        offset: Some(offset),
-        options,
-        phase: "text",
-        reporter: run.reporter,
-    };
-    let ridge = ridge::fit(&lesson, &start.frozen.vectors)?;
+    let Place { offset, on_top, fields } = place(run, fitted, &start.frozen.vectors)?;
     let labels = run.labels();
-    let whole: Vec<f64> = ridge.out_of_fold.iter().zip(offset).map(|(own, z)| own + z).collect();
+    let before = run.offset(fitted, is_tabular);
+    let whole = run.with_text(fitted, is_tabular, &fields.out_of_fold, on_top).out_of_fold;
     ledger.auc_frozen = blend::auc(&whole, &run.folds.fitted, &labels);
-    let mean = ridge.weights.mean_dim(0, false, Kind::Float);
-    let frozen = Terms::new(&mean, run.compute.device);
-    ledger.parameters += frozen.size() as u64;
-    ledger.parameters_trainable += frozen.size() as u64;
-    let frozen = |ridge: Ridge| Text {
-        terms: frozen,
+    ledger.parameters += fields.terms.size() as u64;
+    ledger.parameters_trainable += fields.terms.size() as u64;
+    let frozen = |fields: Fields| Text {
+        terms: fields.terms,
         tuning: Tuning::Frozen,
-        what: format!("frozen encoder of {}, C = {}", names(run, &ridge.fields), ridge.c),
-        logits: ridge.out_of_fold,
+        what: format!("frozen encoder of {}", fields.what),
+        logits: fields.out_of_fold,
+        on_top,
         seconds: begin.elapsed().as_secs_f64(),
     };
-    let gain = blend::gain(&whole, offset, &run.folds.fitted, &labels);
+    let gain = blend::gain(&whole, &before, &run.folds.fitted, &labels);
     if options.epochs == 0 || !is_worth_tuning(run, gain) {
-        return Ok(frozen(ridge));
+        return Ok(frozen(fields));
     }
     meter.phase("tune");
     let origin = Origin { run, base, split, lower: start.frozen.lower.as_ref() };
-    let lesson = Lesson { phase: "tune", ..lesson };
-    let stage = Second { origin: &origin, ridge: &ridge, mean: &mean, lesson, begin };
+    let lesson = Lesson { phase: "tune", ..lesson(run, &offset) };
+    let stage = Second { origin: &origin, fields: &fields, lesson, on_top, begin };
     let text = match run.folds.is_small() {
         true => stage.crossed(start.bert, ledger)?,
         false => stage.alone(start.bert, ledger)?,
     };
-    Ok(text.unwrap_or_else(|| frozen(ridge)))
+    Ok(text.unwrap_or_else(|| frozen(fields)))
+}
+
+fn is_tabular(kind: BranchKind) -> bool {
+    kind < BranchKind::Grams
+}
+
+fn lesson<'a>(run: &Run<'a>, offset: &'a [f64]) -> Lesson<'a> {
+    Lesson {
+        rows: run.rows,
+        folds: run.folds,
+        offset: Some(offset),
+        options: &run.header.options,
+        phase: "text",
+        reporter: run.reporter,
+    }
+}
+
+/// The frozen encoder's terms where they stand.
+struct Place {
+    /// By place: what their logits are added to while they are fitted.
+    offset: Vec<f64>,
+    on_top: bool,
+    fields: Fields,
+}
+
+/// Terms on top of network and trees or, if a small sample's blend has a lower log-loss for it, beside
+/// them: on top of columns that tell little, terms learn from the noise in their logits.
+fn place(run: &Run<'_>, fitted: &Fitted, vectors: &Tensor) -> Result<Place> {
+    let name = |field: usize| run.encoding.texts.get(field).map_or("", |text| &text.name);
+    let fit = |offset: Vec<f64>, on_top| -> Result<Place> {
+        let fields = fields::fit(&lesson(run, &offset), vectors, |field| name(field).to_owned())?;
+        Ok(Place { offset, on_top, fields })
+    };
+    let top = fit(run.offset(fitted, is_tabular), true)?;
+    if !run.folds.is_small() || fitted.candidates.is_empty() {
+        return Ok(top);
+    }
+    let beside = fit(run.offset(fitted, |_| false), false)?;
+    let labels = run.labels();
+    let loss = |place: &Place| {
+        let own = &place.fields.out_of_fold;
+        let whole = run.with_text(fitted, |_| true, own, place.on_top).out_of_fold;
+        let (logits, labels) = blend::known(&whole, &run.folds.fitted, &labels);
+        calibrated::loss(&logits, &labels)
+    };
+    Ok(if loss(&beside) < loss(&top) { beside } else { top })
 }
 
 /// The encoder's tuning, from the converged terms on.
 struct Second<'a> {
     origin: &'a Origin<'a>,
-    ridge: &'a Ridge,
-    /// Mean terms of all models.
-    mean: &'a Tensor,
+    fields: &'a Fields,
     lesson: Lesson<'a>,
+    on_top: bool,
     begin: Instant,
 }
 
@@ -116,9 +159,9 @@ impl Second<'_> {
         let method = run.header.method;
         let (bert, tuning) = self.origin.start(bert)?;
         count(&tuning, method, ledger);
-        let terms = Terms::new(&self.ridge.weights.get(0), run.compute.device);
+        let terms = Terms::new(&self.fields.linear.get(0), run.compute.device);
         let tuned = self.origin.tuned(&bert, &tuning);
-        let report = tune(&tuned, &terms, self.lesson, &self.ridge.out_of_fold, method)?;
+        let report = tune(&tuned, &terms, self.lesson, &self.fields.out_of_fold, method)?;
         let kept = tell(run, &report, ledger);
         Ok(kept.then(|| self.text(terms, tuning, report)))
     }
@@ -135,17 +178,17 @@ impl Second<'_> {
             if fold == 0 {
                 count(&tuning, method, ledger);
             }
-            let terms = Terms::new(&self.ridge.weights.get(fold as i64), device);
+            let terms = Terms::new(&self.fields.linear.get(fold as i64), device);
             let tuned = self.origin.tuned(&under, &tuning);
             courses.push(course(&tuned, &terms, self.lesson, method, turn(fold)));
             bert = under;
         }
-        let report = judged(&courses, self.lesson)?;
+        let report = judged(&courses, self.lesson, &self.fields.first)?;
         if !tell(run, &report, ledger) {
             return Ok(None);
         }
         let (bert, tuning) = self.origin.start(bert)?;
-        let terms = Terms::new(self.mean, device);
+        let terms = Terms::new(&self.fields.whole, device);
         let whole = (report.best_epoch, turn(folds));
         tune_whole(&self.origin.tuned(&bert, &tuning), &terms, self.lesson, method, whole);
         Ok(Some(self.text(terms, tuning, report)))
@@ -161,6 +204,7 @@ impl Second<'_> {
                 report.reached.epochs
             ),
             logits: report.reached.out_of_fold,
+            on_top: self.on_top,
             seconds: self.begin.elapsed().as_secs_f64(),
         }
     }
@@ -191,11 +235,6 @@ fn freeze(run: &Run<'_>, base: &Base, split: usize) -> Result<Start> {
         });
     });
     Ok(Start { bert, frozen })
-}
-
-fn names(run: &Run<'_>, fields: &[usize]) -> String {
-    let texts = fields.iter().filter_map(|field| run.encoding.texts.get(*field));
-    texts.map(|text| text.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether frozen text adds anything out of fold, which costs a small part of what tuning costs. On

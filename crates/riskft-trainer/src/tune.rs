@@ -76,8 +76,6 @@ const ONE: Turn = Turn { number: 0, of: 1 };
 /// The tuning of one model of several that are judged together.
 pub struct Course {
     held: Vec<u32>,
-    /// Logits of the rows left out before the first epoch: those of the frozen encoder.
-    before: Vec<f64>,
     /// By epoch: logits of the rows left out.
     epochs: Vec<Vec<f64>>,
     cpu_seconds: f64,
@@ -96,7 +94,6 @@ pub fn course(
     let held = lesson.folds.places(turn.number, Share::Held);
     let labels = lesson.rows.labels_of(&held);
     let mut random = shuffles(lesson.options);
-    let before = stage.logits(&held);
     let mut epochs = Vec::new();
     for epoch in 1..=lesson.options.epochs {
         random.shuffle(&mut order);
@@ -108,16 +105,16 @@ pub fn course(
             break;
         }
     }
-    Course { held, before, epochs, cpu_seconds: stage.cpu_seconds }
+    Course { held, epochs, cpu_seconds: stage.cpu_seconds }
 }
 
-/// Judges courses that leave out different rows at the epoch that is best for all of them, beside their
-/// own starts: the frozen encoder's out-of-fold logits are means over all divisions, a tuning's are of
-/// one.
+/// Judges courses that leave out different rows at the epoch that is best for all of them, beside the
+/// frozen encoder's terms `frozen`, by place and of the same division: means over all divisions rank
+/// better than the logits of one.
 ///
 /// # Errors
 /// 22000 when no epoch gives finite scores.
-pub fn judged(courses: &[Course], lesson: Lesson<'_>) -> Result<TuneReport> {
+pub fn judged(courses: &[Course], lesson: Lesson<'_>, frozen: &[f64]) -> Result<TuneReport> {
     let mut held: Vec<u32> = courses.iter().flat_map(|course| course.held.clone()).collect();
     held.sort_unstable();
     held.dedup();
@@ -125,10 +122,7 @@ pub fn judged(courses: &[Course], lesson: Lesson<'_>) -> Result<TuneReport> {
     let of = |epoch: usize| {
         let mut out_of_fold = vec![f64::NAN; lesson.rows.source.len()];
         for course in courses {
-            let logits = match epoch {
-                0 => Some(&course.before),
-                _ => course.epochs.get(epoch - 1),
-            };
+            let logits = course.epochs.get(epoch - 1);
             let pairs = course.held.iter().zip(logits.into_iter().flatten());
             pairs.for_each(|(place, logit)| out_of_fold[*place as usize] = *logit);
         }
@@ -147,7 +141,7 @@ pub fn judged(courses: &[Course], lesson: Lesson<'_>) -> Result<TuneReport> {
     Ok(TuneReport {
         epoch_cpu_seconds: courses.iter().map(|course| course.cpu_seconds).sum::<f64>() / trained,
         best_epoch,
-        gain: gain(&lesson, &reached.out_of_fold, &of(0), &held),
+        gain: gain(&lesson, &reached.out_of_fold, frozen, &held),
         reached,
     })
 }

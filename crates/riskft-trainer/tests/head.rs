@@ -5,6 +5,7 @@ use riskft_core::encode::EncodedRow;
 use riskft_trainer::fit::all_parameters;
 use riskft_trainer::fold;
 use riskft_trainer::head::{Batch, Head, Plan};
+use riskft_trainer::landmarks::Near;
 use riskft_trainer::terms::{normalise, Terms, TextBatch};
 use tch::{Device, Kind, Tensor};
 
@@ -108,7 +109,12 @@ fn a_head_without_inputs_says_nothing() {
 #[test]
 fn text_terms_equal_cores() {
     tch::manual_seed(5);
-    let terms = Terms::new(&Tensor::randn([2, WIDTH], CPU), Device::Cpu);
+    let mut terms = Terms::new(&Tensor::randn([2, WIDTH], CPU), Device::Cpu);
+    terms.near.push(Near {
+        field: 1,
+        vectors: normalise(&Tensor::randn([7, WIDTH], CPU)),
+        weights: Tensor::randn([7], CPU) * 3.0,
+    });
     let pooled = Tensor::randn([2, ROWS, WIDTH], CPU) * 2.0 + 0.5;
     let present: Vec<f32> = (0..2 * ROWS).map(|i| if i % 4 == 3 { 0.0 } else { 1.0 }).collect();
     let batch = TextBatch {

@@ -1,6 +1,6 @@
 //! Whether a specification can be computed: sizes within bounds, indexes within the columns.
 
-use super::{Branch, BranchKind, Specification};
+use super::{Branch, BranchKind, Specification, MOST_LANDMARKS};
 use crate::encode::statistic::MOST_LABELS;
 use crate::encode::{CategorySource, Encoding, NumberSource, TextSource, MAX_EDGES, MOST_TOKENS};
 use crate::quantize::head::tabular_inputs;
@@ -18,6 +18,11 @@ pub(super) fn specification(s: &Specification) -> Check {
     }
     encoding(&s.encoding)?;
     s.background.check(&s.encoding)?;
+    let texts = if s.encoder.is_some() { s.encoding.texts.len() } else { 0 };
+    within("texts with landmarks", s.landmarks.len(), 0, texts)?;
+    for count in &s.landmarks {
+        within("landmarks", *count, 0, MOST_LANDMARKS)?;
+    }
     let Some(encoder) = &s.encoder else {
         return match &s.grams {
             Some(grams) => within("texts", grams.texts.len(), 0, s.encoding.texts.len()),

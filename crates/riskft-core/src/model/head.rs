@@ -1,5 +1,6 @@
 //! The members of the network and the weights of the texts, over the version's file.
 
+use super::landmarks::Landmarks;
 use super::Specification;
 use crate::artifact::{Artifact, ArtifactError, View};
 use crate::encode::{EncodedRow, MAX_BINS};
@@ -17,10 +18,17 @@ const SLOTS: usize = MAX_BINS + 2;
 
 pub(super) struct Head {
     members: Vec<Member>,
-    texts: Vec<(View<f32>, View<f32>)>,
+    texts: Vec<Term>,
     inputs: usize,
     hidden: usize,
     width: usize,
+}
+
+/// The term of a text: linear in its vector, and by what is near it.
+struct Term {
+    weight: View<f32>,
+    bias: View<f32>,
+    landmarks: Option<Landmarks>,
 }
 
 struct Member {
@@ -53,9 +61,14 @@ impl Head {
         let width = s.encoder.as_ref().map_or(0, |encoder| encoder.shape.width);
         let members = (0..s.members).map(|m| Member::find(file, s, m));
         let count = if s.encoder.is_some() { s.encoding.texts.len() } else { 0 };
+        let landmarks = |f: usize| s.landmarks.get(f).copied().filter(|count| *count > 0);
         let texts = (0..count).map(|f| {
-            let weight = file.finite(&format!("text.{f}.weight"), &[blocks(width) * 16])?;
-            Ok((weight, file.finite(&format!("text.{f}.bias"), &[1])?))
+            let find = |count| Landmarks::find(file, f, count, width);
+            Ok(Term {
+                weight: file.finite(&format!("text.{f}.weight"), &[blocks(width) * 16])?,
+                bias: file.finite(&format!("text.{f}.bias"), &[1])?,
+                landmarks: landmarks(f).map(find).transpose()?,
+            })
         });
         Ok(Head {
             members: members.collect::<Result<_, _>>()?,
@@ -123,9 +136,15 @@ impl Head {
     /// The term of text `f`, from its pooled vector, which is normalised in place.
     pub(super) fn text(&self, kernel: Kernel, file: &[u8], f: usize, pooled: &mut [Block]) -> f32 {
         kernel.run(Normalise(pooled, self.width));
-        let Some((weight, bias)) = self.texts.get(f) else { return 0.0 };
-        let bias = bias.of(file).first().copied().unwrap_or(0.0);
-        kernel.run(Dot(pooled, weight.of(file).as_chunks().0)) + bias
+        let Some(term) = self.texts.get(f) else { return 0.0 };
+        let bias = term.bias.of(file).first().copied().unwrap_or(0.0);
+        let linear = kernel.run(Dot(pooled, term.weight.of(file).as_chunks().0)) + bias;
+        match &term.landmarks {
+            Some(landmarks) => {
+                (f64::from(linear) + landmarks.term(kernel, file, pooled, self.width)) as f32
+            }
+            None => linear,
+        }
     }
 }
 
@@ -197,7 +216,7 @@ fn number(table: &[f32], z: f32, h: &mut [f32; NUMBER_WIDTH]) {
     }
 }
 
-struct Dot<'a>(&'a [Block], &'a [Block]);
+pub(super) struct Dot<'a>(pub &'a [Block], pub &'a [Block]);
 impl Task for Dot<'_> {
     type Output = f32;
     #[inline(always)]

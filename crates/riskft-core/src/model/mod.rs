@@ -4,6 +4,7 @@ mod branch;
 mod cache;
 mod check;
 mod head;
+mod landmarks;
 mod scorer;
 mod text;
 
@@ -23,6 +24,7 @@ use crate::trees::Stored;
 
 pub use branch::{Branch, BranchKind};
 use head::Head;
+pub use landmarks::{nearness, MOST as MOST_LANDMARKS, SHARPNESS};
 pub use scorer::Scorer;
 
 /// Prefix of the trees' tensors.
@@ -30,13 +32,16 @@ pub(crate) const TREES: &str = "trees";
 /// Prefix of the n-grams' tensors.
 pub(crate) const GRAMS: &str = "grams";
 
-/// Form of a version's file. 1 had a network alone, with text terms within its members.
-pub const FORMAT: u32 = 2;
+/// Form of a version's file. 1 had a network alone, with text terms within its members; 2 had no
+/// landmarks, and is read as a version without them.
+pub const FORMAT: u32 = 3;
+/// The oldest form that is read.
+const OLDEST: u32 = 2;
 
 /// The specification in a version's artifact: all of the version but its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Specification {
-    /// [`FORMAT`]
+    /// [`FORMAT`], or an older one that can be read
     pub format: u32,
     /// Names the arithmetic that scoring uses, so that a later one leaves old versions' bits alone. 1
     pub numerics: u32,
@@ -50,6 +55,9 @@ pub struct Specification {
     /// How the branch `grams` reads texts.
     #[serde(default)]
     pub grams: Option<GramsInput>,
+    /// For each text how many landmarks its term has; none where the list ends.
+    #[serde(default)]
+    pub landmarks: Vec<usize>,
     pub calibration: Platt,
     pub threshold: f64,
     pub positive_label: String,
@@ -203,10 +211,10 @@ fn read_specification(json: &str) -> Result<Specification> {
     let broken =
         |error: serde_json::Error| damaged(format!("its specification is broken: {error}"));
     let formats: Formats = serde_json::from_str(json).map_err(broken)?;
-    if formats.format != FORMAT || formats.numerics != 1 {
+    if !(OLDEST..=FORMAT).contains(&formats.format) || formats.numerics != 1 {
         return Err(Refusal::new(code::NOT_SUPPORTED, "model is of another version of riskft")
             .detail(format!(
-                "Its format is {} and its numerics {}; this version reads {FORMAT} and 1.",
+                "Its format is {} and its numerics {}; this version reads {OLDEST} to {FORMAT} and 1.",
                 formats.format, formats.numerics
             ))
             .hint("Update the extension, or train the model again."));

@@ -69,6 +69,16 @@ pub struct FloatNetwork {
     pub members: Vec<FloatMember>,
     /// For each text: (weight [encoder width], bias).
     pub texts: Vec<(Vec<f32>, f32)>,
+    /// For each text, those of its term; none where the list ends.
+    pub landmarks: Vec<FloatLandmarks>,
+}
+
+/// Texts of the training that a text is compared with.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FloatLandmarks {
+    /// Their normalised vectors [landmarks, encoder width].
+    pub vectors: Vec<f32>,
+    pub weights: Vec<f32>,
 }
 
 /// Encoder tensors by canonical name:

@@ -1,6 +1,6 @@
 //! The float network, computed in f64 as its formulas read: the measure of the int8 network.
 
-use super::{FloatLinear, FloatMember, FloatNetwork, NUMBER_WIDTH};
+use super::{FloatLandmarks, FloatLinear, FloatMember, FloatNetwork, NUMBER_WIDTH};
 use crate::encode::{EncodedRow, MAX_BINS};
 use crate::math::{logistic, logit};
 
@@ -14,13 +14,32 @@ impl FloatNetwork {
     /// The sum of the texts' terms. `pooled` has for each text the encoder's pooled vector, or
     /// None where the text is empty.
     pub fn text(&self, pooled: &[Option<Vec<f32>>]) -> f64 {
-        let terms = self.texts.iter().zip(pooled).filter_map(|((weight, bias), pooled)| {
+        let terms = self.texts.iter().zip(pooled).enumerate();
+        let terms = terms.filter_map(|(f, ((weight, bias), pooled))| {
             let v = normalised(pooled.as_ref()?);
-            let dot: f64 = weight.iter().zip(&v).map(|(w, v)| f64::from(*w) * v).sum();
-            Some(dot + f64::from(*bias))
+            let near = self.landmarks.get(f).map_or(0.0, |landmarks| landmarks.term(&v));
+            Some(dot(weight, &v) + f64::from(*bias) + near)
         });
         terms.sum()
     }
+}
+
+impl FloatLandmarks {
+    /// `sum of weight * exp(-2 |u - v|^2)`, u and v being the vectors scaled to length 1.
+    fn term(&self, v: &[f64]) -> f64 {
+        let length = (v.len() as f64).sqrt();
+        let rows = self.vectors.chunks_exact(v.len().max(1)).zip(&self.weights);
+        let near = |row: &[f32]| {
+            let apart =
+                row.iter().zip(v).map(|(u, v)| (f64::from(*u) / length - v / length).powi(2));
+            (-2.0 * apart.sum::<f64>()).exp()
+        };
+        rows.map(|(row, weight)| f64::from(*weight) * near(row)).sum()
+    }
+}
+
+fn dot(weight: &[f32], v: &[f64]) -> f64 {
+    weight.iter().zip(v).map(|(w, v)| f64::from(*w) * v).sum()
 }
 
 impl FloatMember {

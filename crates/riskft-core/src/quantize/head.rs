@@ -7,12 +7,13 @@
 //! | `hidden.{i}` | a linear layer: `weight`, `scale`, `compensation`, `bias` |
 //! | `output.weight`, `output.bias` | f32 [hidden, filled up to blocks], [1] |
 //! | `text.{f}.weight`, `text.{f}.bias` | f32 [encoder width, filled up to blocks], [1] |
+//! | `text.{f}.landmarks`, `text.{f}.landmark_weights` | f32 [landmarks, encoder width, filled up to blocks], [landmarks], of a text that has any |
 
 use super::{checked, linear_weight, table, unusable};
 use crate::artifact::{Tensor, TensorSet};
 use crate::encode::{Encoding, MAX_BINS};
 use crate::model::Specification;
-use crate::network::{FloatLinear, FloatMember, FloatNetwork, NUMBER_WIDTH};
+use crate::network::{FloatLandmarks, FloatLinear, FloatMember, FloatNetwork, NUMBER_WIDTH};
 use crate::refusal::Result;
 
 /// Inputs of the first hidden layer.
@@ -39,7 +40,8 @@ pub(super) fn network(
         categories(&name, &specification.encoding, member, out)?;
         layers(&name, specification, member, out)?;
     }
-    texts(specification, &network.texts, out)
+    texts(specification, &network.texts, out)?;
+    landmarks(specification, &network.landmarks, out)
 }
 
 fn numbers(
@@ -151,6 +153,26 @@ fn texts(
         let bias = checked(&format!("text {f} bias"), std::slice::from_ref(bias), 1)?;
         table(&format!("text.{f}.weight"), weight, &[width], out);
         out.insert(format!("text.{f}.bias"), Tensor::new(&[1], bias));
+    }
+    Ok(())
+}
+
+fn landmarks(
+    specification: &Specification,
+    landmarks: &[FloatLandmarks],
+    out: &mut TensorSet,
+) -> Result<()> {
+    let width = specification.encoder.as_ref().map_or(0, |encoder| encoder.shape.width);
+    let counts: Vec<usize> = landmarks.iter().map(|own| own.weights.len()).collect();
+    if counts != specification.landmarks {
+        return Err(unusable(format!("There are landmarks of {} texts.", counts.len())));
+    }
+    for (f, own) in landmarks.iter().enumerate().filter(|(_, own)| !own.weights.is_empty()) {
+        let count = own.weights.len();
+        let vectors = checked(&format!("landmarks {f}"), &own.vectors, count * width)?;
+        let weights = checked(&format!("landmark weights {f}"), &own.weights, count)?;
+        table(&format!("text.{f}.landmarks"), vectors, &[count, width], out);
+        out.insert(format!("text.{f}.landmark_weights"), Tensor::new(&[count], weights));
     }
     Ok(())
 }

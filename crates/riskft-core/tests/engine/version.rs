@@ -19,7 +19,8 @@ use riskft_core::model::{
 };
 use riskft_core::network::base::{read_shape, read_tensors};
 use riskft_core::network::{
-    EncoderShape, FloatLinear, FloatMember, FloatNetwork, FloatTensor, TensorMap, NUMBER_WIDTH,
+    EncoderShape, FloatLandmarks, FloatLinear, FloatMember, FloatNetwork, FloatTensor, TensorMap,
+    NUMBER_WIDTH,
 };
 use riskft_core::options::Role;
 use riskft_core::quantize::{self, Parts};
@@ -28,6 +29,8 @@ use riskft_core::trees::{Ensemble, Node, Side};
 pub const NUMBERS: usize = 5;
 pub const CATEGORIES: usize = 3;
 pub const TEXTS: usize = 2;
+/// Landmarks of each text.
+pub const LANDMARKS: [usize; TEXTS] = [5, 3];
 pub const MEMBERS: usize = 3;
 pub const HIDDEN: usize = 40;
 
@@ -208,6 +211,11 @@ pub fn network(tiny: &Tiny, texts: usize, shape: EncoderShape) -> (Specification
     let trees = trees(&mut random, &encoding);
     let width = shape.width;
     let texts: Vec<_> = (0..texts).map(|_| (floats(&mut random, width, 0.1), 0.05)).collect();
+    let near = |f: usize| FloatLandmarks {
+        vectors: floats(&mut Random(7), LANDMARKS[f] * width, 1.0),
+        weights: floats(&mut Random(8), LANDMARKS[f], 0.5),
+    };
+    let landmarks: Vec<_> = (0..texts.len()).map(near).collect();
     let weight = |kind| Branch { kind, weight: [0.75, 0.5, 1.5, 1.25][kind as usize] };
     let reads_text = |kind: &BranchKind| matches!(kind, BranchKind::Grams | BranchKind::Text);
     let kinds = BranchKind::ALL.into_iter().filter(|kind| !reads_text(kind) || !texts.is_empty());
@@ -228,6 +236,7 @@ pub fn network(tiny: &Tiny, texts: usize, shape: EncoderShape) -> (Specification
         grams: grams
             .as_ref()
             .map(|table| GramsInput { view: *table.view(), texts: (0..texts.len()).collect() }),
+        landmarks: LANDMARKS[..texts.len()].to_vec(),
         calibration: Platt { slope: 1.25, intercept: -0.5 },
         threshold: 0.3,
         positive_label: "true".into(),
@@ -236,7 +245,7 @@ pub fn network(tiny: &Tiny, texts: usize, shape: EncoderShape) -> (Specification
     };
     let (keys, estimates) = estimates();
     let statistics = tables::tensors(&keys, &estimates);
-    let network = FloatNetwork { members, texts };
+    let network = FloatNetwork { members, texts, landmarks };
     (specification, Parts { network, trees: Some(trees), grams, statistics })
 }
 

@@ -15,8 +15,8 @@ use riskft_core::explain::Background;
 use riskft_core::grams::{Table, View};
 use riskft_core::model::{Branch, BranchKind, EncoderReference, GramsInput, Specification, FORMAT};
 use riskft_core::network::{
-    encoder_parts, EncoderShape, FloatLinear, FloatMember, FloatNetwork, FloatTensor, TensorMap,
-    NUMBER_WIDTH,
+    encoder_parts, EncoderShape, FloatLandmarks, FloatLinear, FloatMember, FloatNetwork,
+    FloatTensor, TensorMap, NUMBER_WIDTH,
 };
 use riskft_core::options::Role;
 use riskft_core::quantize::{self, Parts};
@@ -135,13 +135,17 @@ fn network(texts: usize, base: &[u8]) -> (Specification, Parts) {
         hidden: HIDDEN,
         encoder: (texts > 0).then_some(reference),
         grams: grams.as_ref().map(|table| GramsInput { view: *table.view(), texts: vec![0] }),
+        landmarks: vec![2; texts.min(1)],
         calibration: Platt { slope: 1.25, intercept: -0.5 },
         threshold: 0.3,
         positive_label: "true".into(),
         negative_label: "false".into(),
         background,
     };
-    let network = FloatNetwork { members: vec![member], texts: vec![(values(WIDTH), 0.05); texts] };
+    let landmarks =
+        vec![FloatLandmarks { vectors: values(2 * WIDTH), weights: values(2) }; texts.min(1)];
+    let texts = vec![(values(WIDTH), 0.05); texts];
+    let network = FloatNetwork { members: vec![member], texts, landmarks };
     let keys = Keys::collect(&specification.encoding.statistics, (0..9).map(|row| vec![row % 3]));
     let estimates = keys.estimate(&[0, 1, 2, 3, 4, 5, 6, 7], |row| row < 4, 1.0);
     let statistics = tables::tensors(&keys, &estimates);

@@ -19,7 +19,7 @@ use crate::text;
 /// Most settings tried beside the given ones.
 const MOST: usize = 3;
 
-/// The text branch of one setting on top of the others: out-of-fold logits by place.
+/// The text branch of one setting beside the others: out-of-fold logits of the blend by place.
 struct Tried {
     total: Vec<f64>,
     auc: Option<f64>,
@@ -44,7 +44,7 @@ impl<'a> Search<'a> {
         let fitted = last.map_or_else(Fitted::default, |bench| bench.fitted(&self.best));
         let offset = run.offset(&fitted, |_| true);
         self.total = self.done + 1 + drawn.len();
-        let given = self.try_text(&run, base, &offset, Changes::new())?;
+        let given = self.try_text(&run, base, &fitted, Changes::new())?;
         let Some(given) = given else { return Ok(()) };
         if let Some(trial) = self.trials.last_mut() {
             trial.state = if last.is_none() { "best" } else { "kept" };
@@ -63,7 +63,7 @@ impl<'a> Search<'a> {
                 break;
             }
             let index = self.trials.len();
-            let Some(tried) = self.try_text(&run, base, &offset, changes)? else { continue };
+            let Some(tried) = self.try_text(&run, base, &fitted, changes)? else { continue };
             let Some((own, error)) = gain(&tried.total, &given.total) else { continue };
             if own > error && best.is_none_or(|(_, best, _)| own > best) {
                 best = Some((index, own, error));
@@ -101,17 +101,17 @@ impl<'a> Search<'a> {
         &mut self,
         run: &Run<'_>,
         base: &Base,
-        offset: &[f64],
+        fitted: &Fitted,
         changes: Changes,
     ) -> Result<Option<Tried>> {
         let begun = Instant::now();
         let header = changed(run.header, &changes)?;
         let own = Run { header: &header, ..*run };
         reseed(&header);
-        let text = text::fit(&own, base, offset, &mut Meter::default(), &mut Ledger::default());
+        let text = text::fit(&own, base, fitted, &mut Meter::default(), &mut Ledger::default());
         let tried = match text {
             Ok(text) => {
-                let total: Vec<f64> = text.logits.iter().zip(offset).map(|(a, b)| a + b).collect();
+                let total = run.with_text(fitted, |_| true, &text.logits, text.on_top).out_of_fold;
                 let auc = blend::auc(&total, &run.folds.fitted, &run.labels());
                 Some(Tried { total, auc })
             }
