@@ -154,7 +154,7 @@ COMMENT ON COLUMN riskft.branches.branch IS
 COMMENT ON COLUMN riskft.branches.weight IS
     'Factor of its logit in the version''s; 0 for what is not in the version';
 COMMENT ON COLUMN riskft.branches.auc IS
-    'Out-of-fold AUC of the branch alone; text is fitted on top of the others, and alone ranks by what those leave';
+    'Out-of-fold AUC of the branch alone; text may be fitted on top of the others, and alone then ranks by what those leave';
 COMMENT ON COLUMN riskft.branches.auc_without IS 'Out-of-fold AUC of the version without the branch';
 COMMENT ON COLUMN riskft.branches.gain IS
     'Out-of-fold AUC of the version minus auc_without: what the branch adds';
