@@ -40,8 +40,8 @@ struct Linear {
 /// alone, then each other one that lowers it by more than the difference's standard error. On 1,025
 /// complaints the names beside the narrative took 0.007 of its AUC.
 ///
-/// In a small sample the best field has landmarks in place of its linear term where they tell more: on
-/// five draws of 1,025 complaints they ranked 0.007 better out of fold, and 0.004 beside n-grams.
+/// In a small sample the best field has landmarks in place of its linear term where they tell more:
+/// on five draws of 1,025 complaints they ranked 0.007 better out of fold, and 0.004 beside n-grams.
 ///
 /// # Errors
 /// 22000 when the vectors are not finite.
@@ -173,8 +173,8 @@ impl Choice<'_> {
         fields.iter().flat_map(|f| *f as i64 * width..(*f as i64 + 1) * width).collect()
     }
 
-    /// Weights [fields * width, models + 1] of vectors of length 1 -> those of normalised vectors, of
-    /// all rows [texts, width] and of the models [models, texts, width]; zero for other fields.
+    /// Weights [fields * width, models + 1] of vectors of length 1 -> those of normalised vectors,
+    /// of all rows [texts, width] and of the models [models, texts, width]; zero for other fields.
     fn split(&self, fields: &[usize], weights: &Tensor) -> (Tensor, Tensor) {
         let (texts, width, count) = (self.texts() as i64, self.width(), weights.size()[1]);
         let columns = Tensor::from_slice(&self.columns(fields)).to_device(weights.device());

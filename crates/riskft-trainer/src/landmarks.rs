@@ -1,9 +1,9 @@
 //! Landmarks: texts of the training that a text is compared with.
 //!
-//! A term of an RBF kernel on the encoder's vectors, as features of a linear model: with the kernel's
-//! values `K` of a text and the landmarks and their own `M`, the features `K M^-1/2` have the products
-//! of the kernel (Nyström; Williams and Seeger 2001), exactly where all training texts are landmarks.
-//! The square root is Cholesky's. Core's `model::nearness` is the same kernel.
+//! A term of an RBF kernel on the encoder's vectors, as features of a linear model: with the
+//! kernel's values `K` of a text and the landmarks and their own `M`, the features `K M^-1/2` have
+//! the products of the kernel (Nyström; Williams and Seeger 2001), exactly where all training texts
+//! are landmarks. The square root is Cholesky's. Core's `model::nearness` is the same kernel.
 
 use riskft_core::model::{MOST_LANDMARKS, SHARPNESS};
 use riskft_core::refusal::{code, Refusal, Result};

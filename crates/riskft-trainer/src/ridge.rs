@@ -3,8 +3,8 @@
 //! Each step minimises a quadratic bound of the loss (Böhning and Lindsay 1988: the curvature of the
 //! logistic loss is at most a quarter), so that one factor of `X'X / 4 + penalty` serves all folds and
 //! steps and no step can overshoot. On vectors of length 1 and a thousand rows the optimum of this
-//! convex problem beat terms that were trained by gradient steps to their best epoch. Beside the folds'
-//! models there is one on all rows: it is what the version has.
+//! convex problem beat terms that were trained by gradient steps to their best epoch. Beside the
+//! folds' models there is one on all rows: it is what the version has.
 
 use std::ops::Range;
 

@@ -1,11 +1,11 @@
 //! The branch `text`: terms of the encoder's vectors, fitted on top of the other branches or beside
 //! them.
 //!
-//! On top, the offset is the out-of-fold logit of network and trees, so the terms learn what numbers
-//! and categories leave. First with the frozen encoder, crossed over all folds. Where it says anything at all, the
-//! encoder is tuned and kept if it beats the frozen one on the rows that it left out: as one model on
-//! the first one's rows, in a small sample as one for each fold of the first division. What a small
-//! sample keeps is then tuned again, on all rows.
+//! On top, the offset is the out-of-fold logit of network and trees, so the terms learn what
+//! numbers and categories leave. First with the frozen encoder, crossed over all folds. Where it
+//! says anything at all, the encoder is tuned and kept if it beats the frozen one on the rows that it
+//! left out: as one model on the first one's rows, in a small sample as one for each fold of the
+//! first division. What a small sample keeps is then tuned again, on all rows.
 
 use std::time::Instant;
 
@@ -48,8 +48,8 @@ struct Start {
     frozen: Frozen,
 }
 
-/// Fits the branch to what network and trees leave or, in a small sample, to the labels themselves if
-/// the blend of all branches is better for it.
+/// Fits the branch to what network and trees leave or, in a small sample, to the labels themselves
+/// if the blend of all branches is better for it.
 ///
 /// # Errors
 /// Those of the stages.
@@ -120,8 +120,8 @@ struct Place {
     fields: Fields,
 }
 
-/// Terms on top of network and trees or, if a small sample's blend has a lower log-loss for it, beside
-/// them: on top of columns that tell little, terms learn from the noise in their logits.
+/// Terms on top of network and trees or, if a small sample's blend has a lower log-loss for it,
+/// beside them: on top of columns that tell little, terms learn from the noise in their logits.
 fn place(run: &Run<'_>, fitted: &Fitted, vectors: &Tensor) -> Result<Place> {
     let name = |field: usize| run.encoding.texts.get(field).map_or("", |text| &text.name);
     let fit = |offset: Vec<f64>, on_top| -> Result<Place> {

@@ -108,9 +108,9 @@ pub fn course(
     Course { held, epochs, cpu_seconds: stage.cpu_seconds }
 }
 
-/// Judges courses that leave out different rows at the epoch that is best for all of them, beside the
-/// frozen encoder's terms `frozen`, by place and of the same division: means over all divisions rank
-/// better than the logits of one.
+/// Judges courses that leave out different rows at the epoch that is best for all of them, beside
+/// the frozen encoder's terms `frozen`, by place and of the same division: means over all divisions
+/// rank better than the logits of one.
 ///
 /// # Errors
 /// 22000 when no epoch gives finite scores.

@@ -12,8 +12,8 @@ pub const MOST: usize = 2048;
 /// `exp(SHARPNESS (u v - 1))`.
 pub const SHARPNESS: f64 = 4.0;
 
-/// What a text whose normalised vector has a product of `dot` with that of a landmark counts, both
-/// of `width` values: 1 where they are the same, `exp(-SHARPNESS)` where they have nothing in common.
+/// How near two normalised vectors of `width` values with the product `dot` are: 1 where they are the
+/// same, `exp(-SHARPNESS)` where they have nothing in common.
 pub fn nearness(dot: f64, width: usize) -> f64 {
     libm::exp(SHARPNESS * (dot / width.max(1) as f64 - 1.0))
 }
@@ -39,8 +39,8 @@ impl Landmarks {
         })
     }
 
-    /// Sum of the landmarks' weights, each as the normalised vector is near it. Landmarks are summed
-    /// in their order in f64, so that the bits are the same on every path.
+    /// Sum of the landmarks' weights, each times its nearness to the normalised vector. They are
+    /// summed in their order in f64, so that the bits are the same on every path.
     pub(super) fn term(&self, kernel: Kernel, file: &[u8], vector: &[Block], width: usize) -> f64 {
         let rows = self.vectors.of(file).as_chunks().0.chunks_exact(blocks(width).max(1));
         let near = |row: &[Block]| nearness(f64::from(kernel.run(Dot(vector, row))), width);

@@ -30,7 +30,8 @@ impl CrossFit {
 }
 
 /// Fits each fold's complement for each C of a rising grid, and keeps the C of the smallest
-/// out-of-fold log-loss, calibrated, at which all rows are then fitted. `folds` are the folds of the sample's rows, 0 and up, in their order.
+/// out-of-fold log-loss, calibrated, at which all rows are then fitted. `folds` are the folds of the
+/// sample's rows, 0 and up, in their order.
 ///
 /// A fold's fits run one after the other, each from the one before; the folds run side by side.
 ///
