@@ -202,6 +202,14 @@ fn background(encoding: &Encoding) -> Background {
     Background { rows, texts: vec![0.25; encoding.texts.len()] }
 }
 
+/// Values of mean 0 and variance 1.
+fn normalised(seed: u64, width: usize) -> Vec<f32> {
+    let values = floats(&mut Random(seed), width, 1.0);
+    let mean = values.iter().sum::<f32>() / width as f32;
+    let square: f32 = values.iter().map(|v| (v - mean).powi(2)).sum();
+    values.iter().map(|v| (v - mean) / (square / width as f32).sqrt()).collect()
+}
+
 /// A version of all branches, or of those without text.
 pub fn network(tiny: &Tiny, texts: usize, shape: EncoderShape) -> (Specification, Parts) {
     let mut random = Random(42);
@@ -212,7 +220,7 @@ pub fn network(tiny: &Tiny, texts: usize, shape: EncoderShape) -> (Specification
     let width = shape.width;
     let texts: Vec<_> = (0..texts).map(|_| (floats(&mut random, width, 0.1), 0.05)).collect();
     let near = |f: usize| FloatLandmarks {
-        vectors: floats(&mut Random(7), LANDMARKS[f] * width, 1.0),
+        vectors: (0..LANDMARKS[f]).flat_map(|i| normalised(7 + i as u64, width)).collect(),
         weights: floats(&mut Random(8), LANDMARKS[f], 0.5),
     };
     let landmarks: Vec<_> = (0..texts.len()).map(near).collect();
