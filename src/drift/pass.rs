@@ -11,7 +11,8 @@ use riskft_core::options::Role;
 use riskft_core::refusal::{code, Refusal, Result};
 
 use super::reference;
-use crate::catalog::{self, ModelName, VersionFiles};
+use crate::alias::ModelName;
+use crate::catalog::{self, VersionFiles};
 use crate::error;
 use crate::model_cache::{self, SharedScorer};
 use crate::relation::{Relation, Scan};
@@ -27,10 +28,11 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// `name`, or `name@3`.
+    /// `name`, `name@3` or `name@alias`.
     pub fn find(text: &str) -> Result<Self> {
-        let files = catalog::scorable(text)?;
-        let name = ModelName::parse(text)?.name.to_owned();
+        let wanted = ModelName::parse(text);
+        let files = catalog::scorable(&wanted)?;
+        let name = wanted.name.to_owned();
         let reference = spi::as_owner(|| reference::read(&name, files.version))?;
         if reference.is_empty() {
             return Err(Refusal::new(
