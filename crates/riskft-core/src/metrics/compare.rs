@@ -3,8 +3,11 @@
 //! | metric | interval and p value of the difference |
 //! |---|---|
 //! | auc | DeLong et al. 1988 for paired curves; normal |
-//! | f1 | paired bootstrap of the rows (Efron & Tibshirani 1993): percentiles, and twice the smaller share of resamples on one side of 0 |
+//! | f1 | paired bootstrap of the rows (Efron & Tibshirani 1993) |
 //! | brier, log_loss, mean_score | the rows' paired differences; normal |
+//!
+//! A bootstrap's interval has the resamples' percentiles for ends, and its p value is twice the
+//! smaller share of resamples on one side of 0.
 //!
 //! The others have none. All p values are of two sides.
 
