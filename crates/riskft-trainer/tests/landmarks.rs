@@ -26,7 +26,7 @@ fn products_of_features_are_the_kernel() {
     tch::manual_seed(3);
     let vectors = normalise(&Tensor::randn([ROWS, WIDTH], CPU));
     // The last two rows are of one text.
-    let _ = vectors.get(ROWS - 1).copy_(&vectors.get(ROWS - 2));
+    vectors.get(ROWS - 1).copy_(&vectors.get(ROWS - 2));
     let landmarks = Landmarks::new(0, vectors.shallow_clone()).expect("landmarks");
     let features = landmarks.features(&vectors).expect("features");
     let products = values(&features.matmul(&features.transpose(0, 1)));
@@ -69,8 +69,8 @@ fn a_calibrated_loss_does_not_depend_on_scale_and_level() {
     let against: Vec<f64> = logits.iter().map(|z| -z).collect();
     assert!(plain < base - 0.1);
     assert!(calibrated::loss(&against, &labels) > base - 0.01, "a ranking is not turned round");
-    let (own, other) =
-        (vec![0.5; 100], (0..100).map(|i| 0.6 + f64::from(i % 2)).collect::<Vec<_>>());
+    let own = [0.5; 100];
+    let other: Vec<f64> = (0..100).map(|i| 0.6 + f64::from(i % 2)).collect();
     assert!(calibrated::is_lower(&own, &other) && !calibrated::is_lower(&other, &own));
     assert!(!calibrated::is_lower(&own, &own));
 }
