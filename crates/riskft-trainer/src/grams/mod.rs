@@ -3,9 +3,9 @@
 //! not seen.
 //!
 //! Core's `grams` tells how a text becomes buckets. Which buckets are known, and their inverse
-//! document frequencies, are decided once, on all training rows: labels have no part in it, and all
-//! folds then give their weights to the same buckets. So the mean of the folds' logits is the logit
-//! of the mean of their weights, exactly, and one table is stored for them all.
+//! document frequencies, are decided once, on all training rows: labels have no part in it. So all folds
+//! give their weights to the same buckets, from whose mean the fit on all rows begins, and one table is
+//! stored.
 
 mod branch;
 mod cross;
