@@ -30,7 +30,8 @@ pub struct Column {
 }
 
 impl Column {
-    fn is_constant(&self) -> bool {
+    /// Whether its values are equal, or differ by no more than rounding.
+    pub fn is_constant(&self) -> bool {
         let largest = self.low.abs().max(self.high.abs());
         self.low == self.high || self.deviation <= (NOISE * largest).max(LEAST)
     }

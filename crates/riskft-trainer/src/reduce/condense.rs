@@ -55,18 +55,19 @@ pub fn condense(
     }
     plans.sort_by_key(|plan| name(plan));
     let asked: HashSet<String> = plans.iter().map(|plan| name(plan).to_owned()).collect();
-    let reducer = Arc::new(reducer(job, prepared, &plans, wanted, reporter)?);
-    let condensed: HashSet<&String> = reducer.columns().iter().collect();
+    let reducer = reducer(job, prepared, &plans, wanted, reporter)?.map(Arc::new);
+    let condensed: HashSet<&String> = reducer.iter().flat_map(|r| r.columns()).collect();
     for (plan, report) in prepared.columns.iter_mut().zip(&mut prepared.reports) {
         if condensed.contains(&report.column_name) {
-            report.why = format!("options.reduce: condensed into {} components", reducer.count());
+            let count = reducer.as_ref().map_or(0, |reducer| reducer.count());
+            report.why = format!("options.reduce: condensed into {count} components");
         } else if asked.contains(&report.column_name) {
             report.why = "options.reduce: it does not vary outside the test part".to_owned();
             report.role = Role::Ignored;
             plan.decision = Decision::new(Role::Ignored, report.why.as_str());
         }
     }
-    prepared.reducer = Some(Arc::clone(&reducer));
+    prepared.reducer = reducer.clone();
     Ok(())
 }
 
@@ -86,20 +87,27 @@ fn nothing_to_condense(job: &Job, prepared: &Prepared, reporter: &Reporter) -> R
     Err(no_number(&used.iter().map(described).collect::<Vec<_>>()))
 }
 
+/// None where no column varies: other columns may train all the same.
 fn reducer(
     job: &Job,
     prepared: &Prepared,
     plans: &[&ColumnPlan],
     wanted: Wanted,
     reporter: &Reporter,
-) -> Result<Reducer> {
+) -> Result<Option<Reducer>> {
     let _guard = tch::no_grad_guard();
     let summary = summary(job, prepared, plans, reporter);
+    if summary.columns.iter().all(|column| column.present == 0 || column.is_constant()) {
+        reporter.notice(
+            "options.reduce has nothing to condense: no number column varies outside the test part",
+        );
+        return Ok(None);
+    }
     let (fit, notices) = fitted(summary, wanted)?;
     for notice in notices {
         reporter.notice(format!("options.reduce: {notice}"));
     }
-    Reducer::open(Arc::new(fit.write()?))
+    Reducer::open(Arc::new(fit.write()?)).map(Some)
 }
 
 /// The moments of the rows outside the test part, in the order of their hashes: that of the table has
