@@ -12,6 +12,8 @@ use riskft_core::encode::{EncodedColumn, Encoding, TextFormat};
 use riskft_core::options::Role;
 use ColumnType::{Date, Float, Int, Text};
 
+type Change<'a> = &'a dyn Fn(&mut Reference);
+
 fn near(found: f64, known: f64) {
     assert!((found - known).abs() < 1e-8, "{found} instead of {known}");
 }
@@ -281,7 +283,7 @@ fn a_reference_is_read_as_it_was_written_and_lies_are_refused() {
         assert_eq!(&serde_json::from_str::<Reference>(&json).unwrap(), of);
         assert_eq!(of.check(), Ok(()));
     }
-    let lies: [(&str, &dyn Fn(&mut Reference)); 9] = [
+    let lies: [(&str, Change<'_>); 9] = [
         ("edges that fall", &|of| of.bins.edges.swap(0, 1)),
         ("an edge that is infinite", &|of| of.bins.edges[8] = f64::INFINITY),
         ("an edge that is no number", &|of| of.bins.edges[3] = f64::NAN),
