@@ -62,7 +62,7 @@ impl Export {
                     trials: vec![trial(1), trial(2)],
                     importances: vec![importance("n"), importance("k")],
                     effects: vec![effect(1), effect(2)],
-                    reference: vec![drift::score(&[0.1 + 0.2, 1.0 / 3.0]), labels()],
+                    reference: vec![drift::score(&[0.1 + 0.2, 1.0 / 3.0, 0.5]), labels()],
                 },
                 files: Vec::new(),
             },
