@@ -124,10 +124,11 @@ pub fn register() -> Result<()> {
 /// server refuses that value, but the administrator's is lost, and the built-in default would hold.
 /// So the session is refused, as the server does with settings that it knows.
 fn refuse_client_values() -> Result<()> {
-    // SAFETY: the server's table of settings, each with a name; its only thread reads it.
-    let known: &[*mut pg_sys::config_generic] = unsafe {
-        let count = usize::try_from(pg_sys::GetNumConfigOptions()).unwrap_or(0);
-        std::slice::from_raw_parts(pg_sys::get_guc_variables(), count)
+    let mut count = 0;
+    // SAFETY: the server's table of settings and how many they are; its only thread reads it.
+    let known = unsafe {
+        let table = table_of_settings(&mut count);
+        std::slice::from_raw_parts(table, usize::try_from(count).unwrap_or(0))
     };
     for setting in known {
         // SAFETY: as above; the entries are valid, and their names end with a zero byte.
@@ -146,6 +147,25 @@ fn refuse_client_values() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// # Safety
+/// Called by the server's only thread.
+#[cfg(feature = "pg15")]
+unsafe fn table_of_settings(count: &mut i32) -> *mut *mut pg_sys::config_generic {
+    // SAFETY: reads the server's own memory.
+    unsafe {
+        *count = pg_sys::GetNumConfigOptions();
+        pg_sys::get_guc_variables()
+    }
+}
+
+/// # Safety
+/// Called by the server's only thread.
+#[cfg(not(feature = "pg15"))]
+unsafe fn table_of_settings(count: &mut i32) -> *mut *mut pg_sys::config_generic {
+    // SAFETY: a copy of the server's table, in the current memory context.
+    unsafe { pg_sys::get_guc_variables(count) }
 }
 
 /// Paths decide what runs as the server's user: the configuration file or a superuser only.

@@ -65,6 +65,7 @@ fn contestants(experiment: &Experiment) -> Vec<Contestant> {
         all.push(whole("riskft-recent", None, json!({ "calibrate": "recent" })));
     }
     if experiment.table == "complaints" {
+        all.push(whole("riskft-untuned", None, json!({ "epochs": 0 })));
         // The encoder alone, as in the papers that compare LoRA with full fine-tuning.
         let encoder = |name, method, epochs: Option<i32>| {
             let mut options = json!({ "keep_text": "always", "keep_tuned": "always", "trees": { "rounds": 0 }, "grams": "never" });
