@@ -61,6 +61,18 @@ pub fn scorable(wanted: &ModelName<'_>) -> Result<VersionFiles> {
     }
 }
 
+/// Number of a version whose figures the current role may read, as the views show them: with any
+/// privilege on the model.
+pub fn readable(wanted: &ModelName<'_>) -> Result<i32> {
+    let row = spi::as_owner(|| read_model(wanted))?;
+    let row = row.ok_or_else(|| unknown_model(wanted.name))?;
+    require_any(&row.object.of_kind(Kind::Model)?)?;
+    match row.files {
+        Some(files) => Ok(files.version),
+        None => Err(wanted.unknown()?),
+    }
+}
+
 /// Refuses a version that a model does not have. To be called as the catalogue's owner.
 pub fn require_version(model: &str, version: i32) -> Result<()> {
     let found = spi::query(
@@ -188,6 +200,16 @@ pub fn require(object: &Object, privilege: Privilege) -> Result<()> {
             literal(name),
             literal(&role)
         )))
+}
+
+/// Refuses a role that is neither a member of the owner nor granted anything.
+fn require_any(object: &Object) -> Result<()> {
+    for privilege in [Privilege::Train, Privilege::Deploy] {
+        if holds(object, privilege)? {
+            return Ok(());
+        }
+    }
+    require(object, Privilege::Score)
 }
 
 /// Whether the current role has the privilege on it: as a member of the owner, or of a grantee.

@@ -1,5 +1,5 @@
 //! What a version reached and what it saw, in rows: metrics, features, branches, periods,
-//! trials, importances, effects; with `drift`'s own, the reference.
+//! trials, importances, effects; with `drift`'s own, the reference, and `curve`'s.
 //!
 //! Written by publishing and importing, read back by exporting. Dates of the core are days since
 //! 1970-01-01.
@@ -13,6 +13,7 @@ use riskft_core::protocol::{
 use riskft_core::refusal::{code, Refusal, Result};
 use serde_json::Value;
 
+use crate::curve;
 use crate::drift;
 use crate::spi::{self, Param, Row};
 
@@ -26,7 +27,8 @@ pub fn store(model_id: i64, version: i32, figures: &Figures) -> Result<()> {
     of.trials(&figures.trials)?;
     of.importances(&figures.importances)?;
     of.effects(&figures.effects)?;
-    drift::store(model_id, version, &figures.reference)
+    drift::store(model_id, version, &figures.reference)?;
+    curve::store(model_id, version, &figures.curve)
 }
 
 /// Adds rows to one version.
@@ -196,6 +198,7 @@ pub fn read(model: &str, version: i32) -> Result<Figures> {
         importances: of.importances()?,
         effects: of.effects()?,
         reference: drift::read(model, version)?,
+        curve: curve::read(model, version)?,
     })
 }
 

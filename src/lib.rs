@@ -33,6 +33,7 @@
 //! | `labelled` | the labelled rows of a relation, scored |
 //! | `evaluate`, `compare` | riskft_evaluate; riskft_compare |
 //! | `drift` | riskft_drift, riskft_monitor; the reference of a version |
+//! | `report`, `curve` | riskft_report, riskft_plot; the curve of a version |
 //! | `lifecycle` | riskft_deploy, riskft_rollback, riskft_drop |
 //! | `deployment` | what a model's bare name means |
 //! | `alias` | riskft_set_alias, riskft_drop_alias; what `model@alias` means |
@@ -49,6 +50,7 @@ mod base;
 mod call_site;
 mod catalog;
 mod compare;
+mod curve;
 mod datum;
 mod deployment;
 mod drift;
@@ -74,6 +76,7 @@ mod queue;
 mod reason;
 mod reduce;
 mod relation;
+mod report;
 mod reprieve;
 mod request;
 mod rights;
@@ -101,6 +104,7 @@ pgrx::extension_sql_file!("../sql/reduce.sql", name = "reduce", requires = ["vie
 pgrx::extension_sql_file!("../sql/select.sql", name = "select", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/explain.sql", name = "explain", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/drift.sql", name = "drift", requires = ["views"]);
+pgrx::extension_sql_file!("../sql/report.sql", name = "report", requires = ["views"]);
 pgrx::extension_sql_file!(
     "../sql/functions.sql",
     name = "functions",

@@ -14,7 +14,7 @@ use crate::spi::{self, Param};
 
 /// Tables whose rows belong to a model or a reducer. It goes first itself: that waits for whoever
 /// holds it to add a row to the others.
-const OF_A_MODEL: [&str; 19] = [
+const OF_A_MODEL: [&str; 20] = [
     "model",
     "version",
     "reducer",
@@ -27,6 +27,7 @@ const OF_A_MODEL: [&str; 19] = [
     "importance",
     "effect",
     "reference",
+    "curve",
     "drift_point",
     "drift_line",
     "drift_outcome",

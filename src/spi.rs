@@ -146,6 +146,15 @@ pub fn as_owner<T>(action: impl FnOnce() -> Result<T>) -> Result<T> {
     result
 }
 
+/// Does something with the rights that the caller has, under a search path that no user can reach
+/// into.
+pub fn as_caller<T>(action: impl FnOnce() -> Result<T>) -> Result<T> {
+    let path = Setting::closed_path();
+    let result = action();
+    drop(path);
+    result
+}
+
 /// A role's rights, until dropped.
 struct Rights {
     user: Oid,

@@ -27,6 +27,7 @@ const TABLES: &[&str] = &[
     "importance",
     "effect",
     "reference",
+    "curve",
     "drift_point",
     "drift_line",
     "drift_outcome",

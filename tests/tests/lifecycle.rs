@@ -51,6 +51,7 @@ fn an_alias_is_taken_by_every_function() {
         "SELECT string_agg(e::text, ' ') FROM riskft_effect('MODEL', 'amount') e",
         "SELECT string_agg(e::text, ' ') FROM riskft_evaluate('MODEL', 'loans', 'defaulted') e",
         "SELECT md5(riskft_export_model('MODEL'))",
+        "SELECT riskft_plot('MODEL', 'calibration')",
     ] {
         let mut of = |model: &str| -> String { analyst.value(&query.replace("MODEL", model)) };
         let by_alias = of("m@challenger");

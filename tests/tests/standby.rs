@@ -53,6 +53,7 @@ fn reads_without_writing(session: &mut Session, exported: &[u8]) {
          SELECT r.* FROM notes n, risk_reasons('t', n) r WHERE note_id < 5;
          SELECT risk_points('m', l) FROM loans l WHERE loan_id < 5;
          SELECT * FROM riskft_importance('m'); SELECT * FROM riskft_effect('m', 'amount');
+         SELECT riskft_report('m'), riskft_plot('m', 'roc');
          SET LOCAL force_parallel_mode = on; SELECT avg(risk_score('m', l)) FROM loans l",
     );
     for view in [
@@ -70,6 +71,7 @@ fn reads_without_writing(session: &mut Session, exported: &[u8]) {
         "audit",
         "privileges",
         "bases",
+        "curves",
         "drift_bins",
         "drift_history",
         "outcome_history",

@@ -43,6 +43,7 @@ fn described(session: &mut Session) -> Vec<String> {
         "SELECT to_jsonb(i) FROM riskft.importances i WHERE version = 1",
         "SELECT to_jsonb(e) FROM riskft.effects e WHERE version = 1",
         "SELECT to_jsonb(d) FROM riskft.drift_bins d WHERE version = 1",
+        "SELECT to_jsonb(c) FROM riskft.curves c WHERE version = 1",
         "SELECT to_jsonb(g) FROM riskft.gates g WHERE version = 1",
         "SELECT jsonb_build_array(relation, target, method, base, options, state)
          FROM riskft.runs WHERE model = 'm'",
@@ -58,8 +59,15 @@ fn described(session: &mut Session) -> Vec<String> {
 fn a_version_moves_to_another_database_and_another_cluster() {
     let (database, mut analyst) = small_model();
     fixture::more_figures(&database);
-    for view in ["branches", "metrics_by_period", "trials", "importances", "effects", "drift_bins"]
-    {
+    for view in [
+        "branches",
+        "metrics_by_period",
+        "trials",
+        "importances",
+        "effects",
+        "drift_bins",
+        "curves",
+    ] {
         let rows: i64 = analyst.value(&format!("SELECT count(*) FROM riskft.{view}"));
         assert!(rows > 0, "riskft.{view} is empty");
     }

@@ -22,6 +22,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::artifact::{self, Artifact, Storage};
+use crate::curve;
 use crate::model::Model;
 use crate::options::Method;
 use crate::protocol::{BlobHeader, BlobKind, Figures, GateReport};
@@ -115,6 +116,9 @@ impl Manifest {
             return Err(damaged(format!("It counts trials, rungs or values up to {count}.")));
         }
         if let Some(fault) = f.reference.iter().find_map(|r| r.check().err()) {
+            return Err(damaged(format!("In its manifest {fault}.")));
+        }
+        if let Err(fault) = curve::check(&f.curve) {
             return Err(damaged(format!("In its manifest {fault}.")));
         }
         if !(0.0..=1.0).contains(&self.threshold) {

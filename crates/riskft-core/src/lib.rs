@@ -24,6 +24,8 @@
 //! | [`artifact`] | the model file: safetensors with a JSON specification |
 //! | [`bundle`] | a version as one string of bytes, on its way to another database |
 //! | [`model`] | a loaded version: cells -> probability |
+//! | [`curve`] | scores of test rows beside their outcomes, in few bins |
+//! | [`report`] | the model file: figures -> pictures and a page |
 //! | [`drift`] | how today's rows differ from those that a version was fitted on |
 //! | [`explain`] | what each source column adds to a score, and the background it is told against |
 //! | [`blend`] | weights of branches, from their out-of-fold logits |
@@ -36,6 +38,7 @@ pub mod blend;
 pub mod bundle;
 pub mod calibrate;
 pub mod cell;
+pub mod curve;
 pub mod dataset;
 pub mod drift;
 pub mod encode;
@@ -54,6 +57,7 @@ pub mod quantize;
 pub mod random;
 pub mod reduce;
 pub mod refusal;
+pub mod report;
 pub mod scorecard;
 pub mod select;
 pub mod tokenize;

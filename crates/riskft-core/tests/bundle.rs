@@ -6,6 +6,7 @@ use engine::version::{network, tiny, Tiny, TEXTS};
 use engine::Random;
 use riskft_core::artifact;
 use riskft_core::bundle::{Bundle, Manifest, FORMAT, MAGIC, MAX_MANIFEST};
+use riskft_core::curve::CurveBin;
 use riskft_core::drift::{self, Bins, Kind, Reference};
 use riskft_core::metrics::Metric;
 use riskft_core::network::TensorMap;
@@ -63,6 +64,7 @@ impl Export {
                     importances: vec![importance("n"), importance("k")],
                     effects: vec![effect(1), effect(2)],
                     reference: vec![drift::score(&[0.1 + 0.2, 1.0 / 3.0, 0.5]), labels()],
+                    curve: vec![bin(0.1 + 0.2, 0.1), bin(0.5, 1.0 / 3.0)],
                 },
                 files: Vec::new(),
             },
@@ -204,7 +206,7 @@ fn a_dishonest_bundle_is_refused() {
     };
     let damaged = Some("XX001".to_owned());
     assert_eq!(changed(TEXTS, &|_| ()), None);
-    let lies: [(&str, Change<'_>); 30] = [
+    let lies: [(&str, Change<'_>); 37] = [
         ("no version", &|e| {
             e.manifest.files.remove(0);
             e.files.remove(0);
@@ -248,6 +250,16 @@ fn a_dishonest_bundle_is_refused() {
         ("a reference twice", &|e| e.manifest.figures.reference.push(labels())),
         ("counts without bins", &|e| e.manifest.figures.reference[1].bins.counts.push(1)),
         ("edges that fall", &|e| e.manifest.figures.reference[0].bins.edges.reverse()),
+        ("scores that fall", &|e| e.manifest.figures.curve.reverse()),
+        ("a bin of nine rows", &|e| e.manifest.figures.curve[0].rows = 9),
+        ("more positives than rows", &|e| e.manifest.figures.curve[0].positives = 13),
+        ("a score above one", &|e| e.manifest.figures.curve[1].upper = 1.5),
+        ("a mean above the bin", &|e| e.manifest.figures.curve[1].mean_score = 0.6),
+        ("rows beyond counting", &|e| e.manifest.figures.curve[1].rows = 1 << 62),
+        ("too many bins", &|e| {
+            e.manifest.figures.curve =
+                (1..=51).map(|n| bin(f64::from(n) / 60.0, f64::from(n) / 60.0)).collect()
+        }),
         ("too many effects", &|e| e.manifest.figures.effects[0].ordinal = 1 << 31),
         ("a period before all dates", &|e| e.manifest.figures.periods[0].begins = -2_440_589),
         ("a period after all dates", &|e| e.manifest.figures.periods[0].begins = i32::MAX),
@@ -337,12 +349,16 @@ fn unknown_facts_are_passed_over_and_missing_ones_refused() {
     };
     assert_eq!(described(&|m| drop(m.insert("tested_by".into(), json!({"name": "x"})))), None);
     // What versions of before the branches lack.
-    for fact in ["branches", "periods", "trials", "importances", "effects", "reference"] {
+    for fact in ["branches", "periods", "trials", "importances", "effects", "reference", "curve"] {
         assert_eq!(described(&|m| drop(m.remove(fact))), None, "{fact}");
     }
     for fact in ["positive_label", "files", "method", "gate"] {
         assert_eq!(described(&|m| drop(m.remove(fact))).as_deref(), Some("XX001"), "{fact}");
     }
+}
+
+fn bin(upper: f64, mean_score: f64) -> CurveBin {
+    CurveBin { upper, mean_score, rows: 12, positives: 5 }
 }
 
 /// The bytes of a digest, out of its digits.

@@ -216,6 +216,7 @@ fn events_are_one_line_each() {
                 importances: vec![ImportanceReport::default()],
                 effects: vec![EffectReport::default()],
                 reference: vec![riskft_core::drift::score(&[0.1, 0.2])],
+                curve: riskft_core::curve::bins(&[0.1; 12], &[true; 12]),
             },
             gate: GateReport::default(),
             ledger: Ledger::default(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use riskft_core::artifact::digest;
 use riskft_core::calibrate::Platt;
+use riskft_core::curve::{self, CurveBin};
 use riskft_core::dataset::Part;
 use riskft_core::drift::{self, Reference};
 use riskft_core::explain::Background;
@@ -66,6 +67,7 @@ pub struct Published {
     pub importances: Vec<ImportanceReport>,
     pub effects: Vec<EffectReport>,
     pub reference: Vec<Reference>,
+    pub curve: Vec<CurveBin>,
     pub gate: GateReport,
     pub incumbent: Option<IncumbentReport>,
     pub blobs: Vec<(BlobHeader, Vec<u8>)>,
@@ -220,6 +222,7 @@ impl<'a> Trained<'a> {
             importances,
             effects,
             reference,
+            curve: curve::bins(&judged.test.scores, &judged.test.labels),
             gate,
             incumbent,
             blobs,

@@ -133,6 +133,7 @@ pub fn run(
             importances: published.importances,
             effects: published.effects,
             reference: published.reference,
+            curve: published.curve,
         },
         gate: published.gate,
         ledger,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::PartMetric;
+use crate::curve::CurveBin;
 use crate::drift::Reference;
 use crate::options::Role;
 
@@ -43,6 +44,10 @@ pub struct Figures {
     /// What drift is told against; empty of versions that are older than it.
     #[serde(default)]
     pub reference: Vec<Reference>,
+    /// Scores of the test rows beside their outcomes, by rising score; empty of fewer than 10 rows,
+    /// and of versions that are older than it.
+    #[serde(default)]
+    pub curve: Vec<CurveBin>,
 }
 
 /// How much a source column moves scores: a row of riskft.importances.

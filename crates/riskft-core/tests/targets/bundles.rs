@@ -187,6 +187,7 @@ fn export(files: &[(BlobKind, &Vec<u8>)]) -> Vec<u8> {
                 rows: 7,
             }],
             reference: vec![riskft_core::drift::score(&[0.25, 0.5])],
+            curve: riskft_core::curve::bins(&[0.25; 12], &[true; 12]),
         },
         files: files.iter().map(header).collect(),
     };
