@@ -1,6 +1,7 @@
 //! riskft_report and riskft_plot: what the catalogue keeps of a version, as a page and as pictures.
 //!
-//! Rows come through the views, with the current role's rights: a page never tells more than they do.
+//! Rows come through the views, with the current role's rights: a page never tells more than they
+//! do.
 
 use pgrx::pg_extern;
 use riskft_core::protocol::Figures;

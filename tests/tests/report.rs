@@ -83,8 +83,8 @@ fn loan_model() -> (Database<'static>, Session) {
     let mut analyst = database.analyst();
     let train = "CALL riskft_train('loan_risk', 'loans', 'defaulted', exclude => '{loan_id}',
         method => 'none', time_column => 'approved_on',
-        options => '{\"head_epochs\": 3, \"hidden\": 16, \"members\": 1, \"trees\": {\"rounds\": 40},
-            \"gate\": {\"auc_loss\": 1, \"flips\": 1}}')";
+        options => '{\"head_epochs\": 3, \"hidden\": 16, \"members\": 1,
+            \"trees\": {\"rounds\": 40}, \"gate\": {\"auc_loss\": 1, \"flips\": 1}}')";
     analyst.run(train);
     analyst.run(&train.replace("\"head_epochs\": 3", "\"seed\": 5, \"head_epochs\": 2"));
     analyst.run(
@@ -259,8 +259,10 @@ fn a_report_tells_no_more_than_the_views() {
     analyst.run(&format!("SELECT riskft_grant('m', '{role}', 'score')"));
     low.run(
         "SET search_path = own, public, pg_catalog;
-         CREATE FUNCTION own.to_char(timestamp, text) RETURNS text LANGUAGE sql AS $$ SELECT 'of my own making' $$;
-         CREATE FUNCTION own.now() RETURNS timestamptz LANGUAGE sql AS $$ SELECT NULL::timestamptz $$",
+         CREATE FUNCTION own.to_char(timestamp, text) RETURNS text
+             LANGUAGE sql AS $$ SELECT 'of my own making' $$;
+         CREATE FUNCTION own.now() RETURNS timestamptz
+             LANGUAGE sql AS $$ SELECT NULL::timestamptz $$",
     );
     assert!(!report(&mut low, "m").contains("of my own making"));
 }

@@ -1,8 +1,8 @@
 //! Scores of test rows beside their outcomes, in few bins: what the pictures of a report are drawn
 //! from. A version keeps the bins, never the scores of rows.
 //!
-//! Bins are of equal count, at most [`MOST_BINS`], with [`LEAST_ROWS`] rows or more in each, so that
-//! none is about one person. Rows of one score are in one bin.
+//! Bins are of equal count, at most [`MOST_BINS`], with [`LEAST_ROWS`] rows or more in each, so
+//! that none is about one person. Rows of one score are in one bin.
 
 use serde::{Deserialize, Serialize};
 
@@ -185,8 +185,8 @@ impl<'a> Curve<'a> {
         groups.into_iter().map(|(_, group)| group).collect()
     }
 
-    /// Shares of the negative and of the positive rows in `cells` stretches of equal width from 0 to
-    /// 1. A bin's rows are spread evenly over the scores that it covers.
+    /// Shares of the negative and of the positive rows in `cells` stretches of equal width from 0
+    /// to 1. A bin's rows are spread evenly over the scores that it covers.
     pub fn spread(&self, cells: usize) -> Vec<(f64, f64)> {
         let mut shares = vec![(0.0, 0.0); cells];
         let mut lower: Option<f64> = None;

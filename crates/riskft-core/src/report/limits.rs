@@ -26,8 +26,8 @@ pub(super) fn sentences(figures: &Figures) -> Vec<String> {
         "A score is a probability as often as the calibration picture says; contributions and \
          effects tell what moves the score, not what causes the outcome."
             .to_owned(),
-        "Where a column lies outside the range below, or has a value that is not named, the version \
-         has seen nothing like it: trees hold the score of the nearest rows."
+        "Where a column lies outside the range below, or has a value that is not named, the \
+         version has seen nothing like it: trees hold the score of the nearest rows."
             .to_owned(),
         "Columns that stand for a protected characteristic, or near one, are not told apart here: \
          fair lending is tested outside this page."

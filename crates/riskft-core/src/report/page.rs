@@ -21,7 +21,8 @@ padding:3px 8px;text-align:left;vertical-align:top;overflow-wrap:break-word;\
 white-space:pre-wrap}th{background:#f0f4f8}.wide{overflow-x:auto}\
 figure{display:inline-block;margin:8px 12px 8px 0}svg{max-width:100%;height:auto}\
 .none{color:#555;font-style:italic}nav a{margin-right:12px;white-space:nowrap}\
-.facts th{width:180px}.facts td{overflow-wrap:anywhere}@media print{h2{break-after:avoid}figure,tr{break-inside:avoid}}";
+.facts th{width:180px}.facts td{overflow-wrap:anywhere}\
+@media print{h2{break-after:avoid}figure,tr{break-inside:avoid}}";
 
 /// The whole page.
 pub fn page(report: &Report) -> String {
@@ -150,8 +151,8 @@ fn lineage(page: &mut Page, report: &Report) {
     page.facts(&report.run_facts, OWNERS);
     page.sub("Parts of the rows, and their classes");
     page.paragraph(
-        "The test part is set aside first; nothing is fitted on it. Part validation holds out-of-fold \
-         scores, part train at most 20,000 of the rows that the version learnt from.",
+        "The test part is set aside first; nothing is fitted on it. Part validation holds \
+         out-of-fold scores, part train at most 20,000 of the rows that the version learnt from.",
     );
     let figures = &report.figures;
     let parts = ["train", "validation", "calibration", "test"].into_iter().filter_map(|part| {
@@ -173,9 +174,9 @@ fn lineage(page: &mut Page, report: &Report) {
 fn performance(page: &mut Page, report: &Report) {
     let figures = &report.figures;
     page.paragraph(
-        "AUC with DeLong's 95% interval (DeLong et al. 1988); ECE in 15 bins of equal mass; F1 at the \
-         version's threshold. The pictures are drawn from the bins of riskft.curves: scores of single \
-         rows are not kept.",
+        "AUC with DeLong's 95% interval (DeLong et al. 1988); ECE in 15 bins of equal mass; F1 at \
+         the version's threshold. The pictures are drawn from the bins of riskft.curves: scores of \
+         single rows are not kept.",
     );
     let names = ["auc", "average_precision", "ks", "f1", "brier", "log_loss", "ece", "mean_score"];
     let rows = names.into_iter().map(|name| {
@@ -262,7 +263,10 @@ fn periods(page: &mut Page, report: &Report) {
 }
 
 fn quantization(page: &mut Page, report: &Report) {
-    page.paragraph("What int8 changed against the float model; a version that misses the limits is not published.");
+    page.paragraph(
+        "What int8 changed against the float model; a version that misses the limits is not \
+         published.",
+    );
     page.facts(&report.gate, "The version tells of no gate.");
 }
 
@@ -287,10 +291,10 @@ fn versions(page: &mut Page, report: &Report) {
 fn comparison(page: &mut Page, report: &Report) {
     page.paragraph(
         "A training compares its version with the deployed one on the same test rows, by DeLong's \
-         paired standard error; the verdict is the reason of the deployment above, and stands in the \
-         notices of the run. The figures below are each version's own, on its own test rows. \
-         riskft_compare tests two versions on the same rows; it stores nothing, so its result belongs \
-         beside this page.",
+         paired standard error; the verdict is the reason of the deployment above, and stands in \
+         the notices of the run. The figures below are each version's own, on its own test rows. \
+         riskft_compare tests two versions on the same rows; it stores nothing, so its result \
+         belongs beside this page.",
     );
     let versions = &report.versions;
     let wanted = ["version", "deployed", "test AUC", "test KS", "test Brier", "test ECE"];
