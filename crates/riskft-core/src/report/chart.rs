@@ -17,7 +17,8 @@ type Xy = Cartesian2d<RangedCoordf64, RangedCoordf64>;
 pub(super) const BLUE: RGBColor = RGBColor(0, 114, 178);
 pub(super) const ORANGE: RGBColor = RGBColor(213, 94, 0);
 pub(super) const GREEN: RGBColor = RGBColor(0, 158, 115);
-pub(super) const PURPLE: RGBColor = RGBColor(204, 121, 167);
+/// Darker than theirs: words are written in it, too.
+pub(super) const PURPLE: RGBColor = RGBColor(160, 70, 120);
 pub(super) const GREY: RGBColor = RGBColor(110, 110, 110);
 
 const FONT: &str = "sans-serif";

@@ -1,7 +1,8 @@
 //! The pictures: figures of a version in, SVG out, or why there is none.
 
 use crate::curve::{wilson, Curve};
-use crate::protocol::{EffectReport, Figures};
+use crate::options::Role;
+use crate::protocol::{EffectReport, FeatureReport, Figures};
 
 use super::chart::{
     draw, lying_bars, style, Area, Axes, Drawn, Plot, BLUE, GREEN, GREY, ORANGE, PURPLE,
@@ -248,19 +249,29 @@ fn effect(figures: &Figures) -> Result<String, String> {
     let (low, high) = all.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
     let room = (high - low).max(0.01) * 0.1;
     let range = ((low - room).max(0.0), (high + room).min(1.0));
+    let rises = |name: &str| {
+        let is = |feature: &&FeatureReport| feature.column_name == name;
+        let role = figures.features.iter().find(is).map(|feature| feature.role);
+        matches!(role, Some(Role::Number | Role::Date))
+    };
     let title = "Mean score by the value of a column (partial dependence)";
     let description = format!("{} columns, the most important first.", columns.len());
     draw(title, &description, WIDE, |area| {
         let panels = area.split_evenly((2, 3));
-        columns
-            .iter()
-            .zip(&panels)
-            .try_for_each(|((name, values), panel)| panel_of(panel, name, values, range))
+        columns.iter().zip(&panels).try_for_each(|((name, values), panel)| {
+            panel_of(panel, name, values, range, rises(name))
+        })
     })
 }
 
-/// The effect of one column.
-fn panel_of(area: &Area<'_>, name: &str, values: &[&EffectReport], range: (f64, f64)) -> Drawn {
+/// The effect of one column; its values are in an order of their own where it `rises`.
+fn panel_of(
+    area: &Area<'_>,
+    name: &str,
+    values: &[&EffectReport],
+    range: (f64, f64),
+    rises: bool,
+) -> Drawn {
     let area = area.titled(&plain(&short(name, 28)), style(12, super::chart::BLUE))?;
     let count = values.len();
     // Names have room below three values.
@@ -284,10 +295,8 @@ fn panel_of(area: &Area<'_>, name: &str, values: &[&EffectReport], range: (f64, 
     let at = |(place, value): (usize, &&EffectReport)| (place as f64 + 1.0, value.mean_score);
     let known = values.iter().take_while(|value| value.value.is_some()).count();
     let points: Vec<(f64, f64)> = values.iter().enumerate().map(at).collect();
-    let number =
-        |value: &&EffectReport| value.value.as_deref().is_some_and(|v| v.parse::<f64>().is_ok());
     // Labels have no order that a line could follow.
-    if values[..known].iter().all(number) {
+    if rises {
         plot.line(&points[..known], BLUE)?;
     }
     plot.dots(&points[..known], BLUE)?;
