@@ -5,9 +5,11 @@ use riskft_core::dataset::names::nearest;
 use riskft_core::refusal::{code, Refusal, Result};
 use serde_json::json;
 
+use crate::approval;
 use crate::audit::{self, Action, Author, Change};
 use crate::catalog::{self, Privilege};
 use crate::error::or_raise;
+use crate::fallback;
 use crate::lifecycle::given;
 use crate::object::{self, Hold, Kind};
 use crate::spi::{self, Param};
@@ -136,6 +138,9 @@ fn set(model: &str, alias: &str, version: i32, reason: Option<&str>) -> Result<(
         let id = object::hold(model, Kind::Model, Hold::Unchanged)?;
         catalog::require_version(model, version)?;
         let before = meant(id, alias)?;
+        if alias == fallback::BACKUP && fallback::is_active(id)? {
+            approval::require(model, version)?;
+        }
         spi::execute(
             "INSERT INTO riskft.alias (model_id, alias, version, role, reason)
              VALUES ($1, $2, $3, $4::name, $5)
@@ -178,8 +183,8 @@ fn check(model: &str, alias: &str, version: i32) -> Result<()> {
         .hint("Use 1 to 63 bytes, not blank, not digits alone, without @ and control characters."))
 }
 
-/// The version that an alias means.
-fn meant(model: i64, alias: &str) -> Result<Option<i32>> {
+/// The version that an alias means. To be called as the catalogue's owner.
+pub fn meant(model: i64, alias: &str) -> Result<Option<i32>> {
     let rows = spi::query(
         "SELECT version FROM riskft.alias WHERE model_id = $1 AND alias = $2",
         &[Param::Int8(model), Param::Text(alias)],
@@ -210,6 +215,9 @@ fn remove(model: &str, alias: &str, reason: Option<&str>) -> Result<()> {
     let version = spi::as_owner(|| {
         let id = object::hold(model, Kind::Model, Hold::Unchanged)?;
         let version = meant(id, alias)?;
+        if alias == fallback::BACKUP {
+            fallback::require_inactive(model, id)?;
+        }
         if version.is_some() {
             spi::execute(
                 "DELETE FROM riskft.alias WHERE model_id = $1 AND alias = $2",

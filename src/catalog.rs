@@ -88,6 +88,17 @@ pub fn require_version(model: &str, version: i32) -> Result<()> {
     }
 }
 
+/// Whether a version is its model's deployed one. To be called as the catalogue's owner.
+pub fn is_deployed(model_id: i64, version: i32) -> Result<bool> {
+    let found = spi::query(
+        "SELECT 1 FROM riskft.model WHERE model_id = $1 AND deployed_version = $2",
+        &[Param::Int8(model_id), Param::Int4(version)],
+        false,
+        |_| (),
+    )?;
+    Ok(!found.is_empty())
+}
+
 /// The refusal of a version that a model does not have.
 pub fn unknown_version(model: &str, version: &str) -> Refusal {
     Refusal::new(

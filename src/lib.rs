@@ -37,6 +37,7 @@
 //! | `lifecycle` | riskft_deploy, riskft_rollback, riskft_drop |
 //! | `deployment` | what a model's bare name means |
 //! | `alias` | riskft_set_alias, riskft_drop_alias; what `model@alias` means |
+//! | `fallback` | riskft_fallback and its rule; when a bare name means alias backup |
 //! | `approval` | riskft_approve, and what riskft.require_approval asks for |
 //! | `audit` | one entry for each change of a model or reducer |
 //! | `transfer` | riskft_export_model, riskft_import_model |
@@ -57,6 +58,7 @@ mod drift;
 mod error;
 mod evaluate;
 mod explain;
+mod fallback;
 mod feed;
 mod figures;
 mod import;
@@ -104,6 +106,7 @@ pgrx::extension_sql_file!("../sql/reduce.sql", name = "reduce", requires = ["vie
 pgrx::extension_sql_file!("../sql/select.sql", name = "select", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/explain.sql", name = "explain", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/drift.sql", name = "drift", requires = ["views"]);
+pgrx::extension_sql_file!("../sql/fallback.sql", name = "fallback", requires = ["lifecycle"]);
 pgrx::extension_sql_file!("../sql/report.sql", name = "report", requires = ["views"]);
 pgrx::extension_sql_file!(
     "../sql/functions.sql",

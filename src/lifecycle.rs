@@ -14,7 +14,7 @@ use crate::spi::{self, Param};
 
 /// Tables whose rows belong to a model or a reducer. It goes first itself: that waits for whoever
 /// holds it to add a row to the others.
-const OF_A_MODEL: [&str; 20] = [
+const OF_A_MODEL: [&str; 21] = [
     "model",
     "version",
     "reducer",
@@ -33,6 +33,7 @@ const OF_A_MODEL: [&str; 20] = [
     "drift_outcome",
     "deployment",
     "alias",
+    "fallback",
     "approval",
     "privilege",
 ];

@@ -2,14 +2,17 @@
 
 use pgrx::{pg_extern, pg_sys};
 use riskft_core::drift::period::{Calendar, LEAST_ROWS};
+use riskft_core::drift::rule::{self, Readings};
 use riskft_core::drift::Line;
 use riskft_core::metrics;
 use riskft_core::refusal::{code, Refusal, Result};
 
 use super::pass::{Outcomes, Pass, Wanted, Watched};
 use crate::argument::given;
+use crate::audit::Author;
 use crate::catalog::{self, Privilege};
 use crate::error::{self, or_raise};
+use crate::fallback;
 use crate::labelled::warn_of_fitted_rows;
 use crate::object::{self, Hold, Kind};
 use crate::spi::{self, Param};
@@ -35,7 +38,8 @@ fn monitor(
     const CALL: &str = "SELECT riskft_monitor('model', 'relation', target => 'defaulted').";
     let (model, relation) = (given("model", model, CALL)?, given("relation", relation, CALL)?);
     let watched = Watched::find(model)?;
-    catalog::require(&object::existing(&watched.name, Kind::Model)?, Privilege::Train)?;
+    let object = object::existing(&watched.name, Kind::Model)?;
+    catalog::require(&object, Privilege::Train)?;
     if target.is_none() && time_column.is_some() {
         return Err(Refusal::new(code::INVALID_PARAMETER, "time_column needs a target")
             .detail("Periods are told of rows whose outcome is known, and no target is given.")
@@ -47,18 +51,27 @@ fn monitor(
         Some(_) => told(&watched, &pass.outcomes)?,
         None => Vec::new(),
     };
-    let role = catalog::current_role();
+    let by = Author::current();
+    let may_deploy = catalog::holds(&object, Privilege::Deploy)?;
     spi::as_owner(|| {
         let model_id = object::hold(&watched.name, Kind::Model, Hold::Existing)?;
         let point = Point {
             model_id,
-            point_id: begin(model_id, &watched, &role, relation, target, pass.rows)?,
+            point_id: begin(model_id, &watched, &by.role, relation, target, pass.rows)?,
         };
         pass.lines.iter().try_for_each(|line| point.line(line))?;
         outcomes
             .iter()
             .zip(0..)
             .try_for_each(|(outcome, ordinal)| point.outcome(ordinal, outcome))?;
+        if catalog::is_deployed(model_id, watched.files.version)? {
+            let readings = Readings {
+                lines: &pass.lines,
+                rows: pass.rows,
+                outcome: outcomes.first().map(Outcome::reading),
+            };
+            fallback::ask(&watched.name, model_id, &readings, &by, may_deploy)?;
+        }
         Ok(point.point_id)
     })
 }
@@ -84,6 +97,15 @@ impl Outcome {
             mean_outcome: metrics::base_rate(labels)?,
             ece: metrics::ece(scores, labels),
         })
+    }
+
+    fn reading(&self) -> rule::Outcome {
+        rule::Outcome {
+            auc: self.auc,
+            ece: self.ece,
+            mean_score: self.mean_score,
+            mean_outcome: self.mean_outcome,
+        }
     }
 }
 

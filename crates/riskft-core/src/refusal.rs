@@ -29,6 +29,8 @@ pub mod code {
     pub const INVALID_PARAMETER: &str = "22023";
     /// Data that cannot be trained on, or a version that missed its gate.
     pub const DATA_EXCEPTION: &str = "22000";
+    /// Words of a small language that do not follow its grammar.
+    pub const SYNTAX: &str = "42601";
     pub const UNDEFINED_COLUMN: &str = "42703";
     pub const UNDEFINED_OBJECT: &str = "42704";
     pub const NULL_NOT_ALLOWED: &str = "22004";

@@ -6,6 +6,7 @@
 //! * `index.rs`  the index, and what of it chance alone makes
 //! * `count.rs`  counts of other rows, and what they tell beside the reference
 //! * `sample.rs` rows that are kept to be scored
+//! * `rule`      rules over a point of drift
 //! * `period.rs` rows by stretches of a time column
 
 mod bins;
@@ -13,6 +14,7 @@ mod count;
 mod fit;
 mod index;
 pub mod period;
+pub mod rule;
 mod sample;
 
 pub use bins::{Bins, Kind, Reference, LEAST_NAMED, MOST_EDGES, MOST_LABEL_BYTES, MOST_VALUES};
