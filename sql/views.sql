@@ -244,31 +244,6 @@ FROM riskft.version v JOIN riskft.model m USING (model_id)
 WHERE m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
 COMMENT ON VIEW riskft.gates IS 'What int8 changed against the float model on the test rows of each version';
 
-CREATE VIEW riskft.costs WITH (security_barrier) AS
-SELECT r.run_id AS run, r.model_name AS model, v.version, r.method,
-       r.options ->> 'text' AS text,
-       (r.ledger ->> 'rows')::bigint AS rows,
-       (r.ledger ->> 'tokens')::bigint AS tokens,
-       (r.ledger ->> 'tokens_distinct')::bigint AS tokens_distinct,
-       (r.ledger ->> 'parameters')::bigint AS parameters,
-       (r.ledger ->> 'parameters_trainable')::bigint AS parameters_trainable,
-       (r.ledger ->> 'parameters_trainable')::float8
-           / nullif((r.ledger ->> 'parameters')::float8, 0::float8) AS trainable_share,
-       r.ledger ->> 'device' AS device,
-       r.ledger ->> 'precision' AS "precision",
-       (r.ledger ->> 'threads')::integer AS threads,
-       (r.ledger ->> 'device_seconds')::float8 AS device_seconds,
-       (r.ledger ->> 'cpu_seconds')::float8 AS cpu_seconds,
-       (r.ledger ->> 'wall_seconds')::float8 AS wall_seconds,
-       (r.ledger ->> 'tune_epoch_cpu_seconds')::float8 AS tune_epoch_cpu_seconds,
-       (r.ledger ->> 'peak_memory_bytes')::bigint AS peak_memory_bytes,
-       r.device_hour_price,
-       (r.ledger ->> 'device_seconds')::float8 / 3600::float8 * r.device_hour_price AS cost
-FROM riskft.run r LEFT JOIN riskft.version v USING (run_id)
-WHERE r.state = 'done' AND r.run_id IN (SELECT x.run_id FROM riskft.visible_run x);
-COMMENT ON VIEW riskft.costs IS
-    'What each of your trainings, reductions and selections used, and its cost at riskft.device_hour_price of the day';
-
 CREATE VIEW riskft.privileges WITH (security_barrier) AS
 SELECT m.name AS model, p.role, p.privilege, p.granted_by, p.granted_at
 FROM riskft.privilege p JOIN riskft.model m USING (model_id)
@@ -281,4 +256,4 @@ COMMENT ON COLUMN riskft.privileges.model IS 'Name of the model or reducer';
 GRANT USAGE ON SCHEMA riskft TO PUBLIC;
 GRANT SELECT ON riskft.models, riskft.runs, riskft.progress, riskft.phases, riskft.features,
     riskft.metrics, riskft.branches, riskft.metrics_by_period, riskft.trials,
-    riskft.importances, riskft.effects, riskft.gates, riskft.costs, riskft.privileges TO PUBLIC;
+    riskft.importances, riskft.effects, riskft.gates, riskft.privileges TO PUBLIC;

@@ -101,6 +101,7 @@ pgrx::pg_module_magic!();
 pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
 pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["catalog"]);
 pgrx::extension_sql_file!("../sql/lifecycle.sql", name = "lifecycle", requires = ["views"]);
+pgrx::extension_sql_file!("../sql/cost.sql", name = "cost", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/bases.sql", name = "bases", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/reduce.sql", name = "reduce", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/select.sql", name = "select", requires = ["views"]);

@@ -25,6 +25,7 @@ pub static MAX_MODEL_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024)
 pub static MAX_TRAINERS: GucSetting<i32> = GucSetting::<i32>::new(1);
 pub static REQUIRE_APPROVAL: GucSetting<bool> = GucSetting::<bool>::new(false);
 pub static DEVICE_HOUR_PRICE: GucSetting<f64> = GucSetting::<f64>::new(0.0);
+pub static CORE_HOUR_PRICE: GucSetting<f64> = GucSetting::<f64>::new(0.0);
 
 /// What only the configuration file or a superuser may set.
 const PRIVILEGED: [&str; 6] = [
@@ -110,6 +111,16 @@ pub fn register() -> Result<()> {
         c"Price of one hour of the training device, in the currency of your books.",
         c"Stored with each run; riskft.costs multiplies it with the run's device seconds.",
         &DEVICE_HOUR_PRICE,
+        0.0,
+        1e9,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_float_guc(
+        c"riskft.core_hour_price",
+        c"Price of one hour of a core of the database server, in the currency of your books.",
+        c"riskft.costs multiplies it with the CPU time of 1,000 scores.",
+        &CORE_HOUR_PRICE,
         0.0,
         1e9,
         GucContext::Userset,

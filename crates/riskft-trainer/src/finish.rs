@@ -34,7 +34,7 @@ use crate::gate;
 use crate::head::Head;
 use crate::incumbent::{self, Contest};
 use crate::job::Job;
-use crate::ledger::Meter;
+use crate::ledger::{timed, Meter};
 use crate::rows::{sample, Reader};
 use crate::run::{Fitted, Run};
 use crate::scoring;
@@ -186,7 +186,7 @@ impl<'a> Trained<'a> {
         incumbent: Option<Result<Arc<Model>>>,
         meter: &mut Meter,
     ) -> Result<Published> {
-        let judged = self.judge(&quantized)?;
+        let judged = self.judge(&quantized, meter)?;
         let (gate, limits) = self.gate(&quantized, &judged)?;
         if !gate.passed {
             return Err(gate::refusal(&gate, &limits));
@@ -265,11 +265,19 @@ impl<'a> Trained<'a> {
     }
 
     /// Fits calibration and threshold on out-of-fold rows, and scores the other parts.
-    fn judge(&self, quantized: &Quantized) -> Result<Judged> {
+    fn judge(&self, quantized: &Quantized, meter: &mut Meter) -> Result<Judged> {
         let (run, seed) = (&self.run, self.run.header.options.seed);
         let train = sample(run.folds.fitted.clone(), MOST_TRAINING_ROWS, seed);
-        let train = self.scored(quantized, Part::Train, train)?;
-        let test = self.scored(quantized, Part::Test, run.rows.part(Part::Test).to_vec())?;
+        let mut scored = |part, places: Vec<u32>| {
+            let rows = places.len();
+            let (judgement, seconds) = timed(|| self.scored(quantized, part, places));
+            if rows > 0 {
+                meter.score_cpu_seconds = Some(seconds / rows as f64);
+            }
+            judgement
+        };
+        let train = scored(Part::Train, train)?;
+        let test = scored(Part::Test, run.rows.part(Part::Test).to_vec())?;
         let known = |part, logits| Judgement::known(run, part, logits);
         let validation = known(Part::Validation, &self.blend.out_of_fold);
         let calibration = self.backtest.map(|logits| known(Part::Calibration, logits));

@@ -9,6 +9,8 @@ pub struct Meter {
     start: Instant,
     phase: Option<(&'static str, Instant)>,
     phases: Vec<(String, f64)>,
+    /// [`Ledger::score_cpu_seconds`]
+    pub score_cpu_seconds: Option<f64>,
 }
 
 /// Phases during which the device works.
@@ -18,7 +20,12 @@ const DEVICE_PHASES: [&str; 10] = [
 
 impl Default for Meter {
     fn default() -> Self {
-        Meter { start: Instant::now(), phase: None, phases: Vec::new() }
+        Meter {
+            start: Instant::now(),
+            phase: None,
+            phases: Vec::new(),
+            score_cpu_seconds: None,
+        }
     }
 }
 
@@ -52,7 +59,15 @@ impl Meter {
             .map(|(_, seconds)| seconds)
             .sum();
         ledger.phases = self.phases.clone();
+        ledger.score_cpu_seconds = self.score_cpu_seconds;
     }
+}
+
+/// What `work` returns, and the CPU seconds of all threads meanwhile.
+pub fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let before = usage().cpu_seconds;
+    let done = work();
+    (done, usage().cpu_seconds - before)
 }
 
 /// What this process has used so far.

@@ -200,4 +200,8 @@ pub struct Ledger {
     pub text_gain_se: Option<f64>,
     #[serde(default)]
     pub text_kept: bool,
+    /// Mean CPU seconds of one score by the int8 version, over the test rows, its texts not yet
+    /// cached; over fitted rows where there is no test part.
+    #[serde(default)]
+    pub score_cpu_seconds: Option<f64>,
 }
