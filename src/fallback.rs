@@ -222,10 +222,7 @@ fn state(id: i64) -> Result<State> {
 /// Writes the state; one that says nothing leaves no row.
 fn store(id: i64, state: &State, by: &Author, reason: Option<&str>) -> Result<()> {
     if state.rule.is_none() && !state.active {
-        return spi::execute(
-            "DELETE FROM riskft.fallback WHERE model_id = $1",
-            &[Param::Int8(id)],
-        );
+        return spi::execute("DELETE FROM riskft.fallback WHERE model_id = $1", &[Param::Int8(id)]);
     }
     spi::execute(
         "INSERT INTO riskft.fallback (model_id, rule, active, role, reason)

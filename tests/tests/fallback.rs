@@ -4,7 +4,8 @@ use riskft_tests::fixture::{small_model, small_training};
 use riskft_tests::{refuses, Database, Session};
 
 const SCORE: &str = "SELECT sum(risk_score('m', l)) FROM loans l";
-const STATE: &str = "SELECT concat_ws(' ', active, backup_version, deployed_version, rule) FROM riskft.fallbacks";
+const STATE: &str =
+    "SELECT concat_ws(' ', active, backup_version, deployed_version, rule) FROM riskft.fallbacks";
 
 /// Model `m` with versions 1 (deployed) and 2 (alias backup), which score differently.
 fn models() -> (Database<'static>, Session) {
@@ -42,7 +43,8 @@ fn the_bare_name_means_the_backup_while_it_is_active() {
     };
     let (bare, backup) = (reasons(&mut analyst, "m"), reasons(&mut analyst, "m@2"));
     assert_eq!(bare, backup, "a score is explained by the version that gave it");
-    let json = "SELECT risk_score_json('m', to_jsonb(l)) = risk_score('m@2', l) FROM loans l LIMIT 1";
+    let json =
+        "SELECT risk_score_json('m', to_jsonb(l)) = risk_score('m@2', l) FROM loans l LIMIT 1";
     assert!(analyst.value::<bool>(json));
     // Again is a notice; back is back.
     analyst.notices();
@@ -85,7 +87,10 @@ fn a_rule_switches_when_drift_is_measured_and_never_back() {
     let (_database, mut analyst) = models();
     analyst.run("SELECT riskft_fallback('m', 'psi > 100 or (csi(amount) > 0.25 and rows > 10)', 'policy 4')");
     analyst.run("SELECT riskft_monitor('m', 'loans')");
-    assert_eq!(analyst.values::<String>(STATE), ["f 2 1 psi > 100 or (csi(amount) > 0.25 and rows > 10)"]);
+    assert_eq!(
+        analyst.values::<String>(STATE),
+        ["f 2 1 psi > 100 or (csi(amount) > 0.25 and rows > 10)"]
+    );
     // A point of a version that is not deployed says nothing of the champion.
     analyst.run("CREATE TABLE shifted AS SELECT * FROM loans WHERE amount > 700");
     analyst.run("SELECT riskft_monitor('m@2', 'shifted')");
@@ -93,7 +98,8 @@ fn a_rule_switches_when_drift_is_measured_and_never_back() {
     analyst.notices();
     analyst.run("SELECT riskft_monitor('m', 'shifted')");
     let said = analyst.notices();
-    let warning = said.iter().find(|n| n.message == "model \"m\" scores by its alias backup from now on");
+    let warning =
+        said.iter().find(|n| n.message == "model \"m\" scores by its alias backup from now on");
     let detail = warning.map(|n| n.detail.clone()).unwrap_or_else(|| panic!("{said:?}"));
     assert!(detail.contains("csi(\"amount\") "), "{detail}");
     assert!(analyst.value::<bool>("SELECT active FROM riskft.fallbacks"));
@@ -116,7 +122,10 @@ fn outcomes_decide_where_they_are_known() {
     analyst.run("CREATE TABLE turned AS SELECT l.*, NOT defaulted AS paid FROM loans l");
     analyst.run("SELECT riskft_fallback('m', 'auc < 0.5')");
     analyst.run("SELECT riskft_monitor('m', 'turned')");
-    assert!(analyst.value::<bool>("SELECT NOT active FROM riskft.fallbacks"), "unknown is not true");
+    assert!(
+        analyst.value::<bool>("SELECT NOT active FROM riskft.fallbacks"),
+        "unknown is not true"
+    );
     analyst.run("SELECT riskft_monitor('m', 'turned', target => 'paid')");
     assert!(analyst.value::<bool>("SELECT active FROM riskft.fallbacks"));
 }
@@ -125,7 +134,9 @@ fn outcomes_decide_where_they_are_known() {
 fn who_may_not_deploy_switches_nothing() {
     let (database, mut analyst) = models();
     let watcher = database.role("watcher");
-    analyst.run(&format!("GRANT SELECT ON loans TO {watcher}; SELECT riskft_grant('m', '{watcher}', 'train')"));
+    analyst.run(&format!(
+        "GRANT SELECT ON loans TO {watcher}; SELECT riskft_grant('m', '{watcher}', 'train')"
+    ));
     analyst.run(&format!("SELECT riskft_grant('m', '{watcher}', 'score')"));
     analyst.run("SELECT riskft_fallback('m', 'rows > 0')");
     let mut session = database.user(&watcher);
@@ -179,8 +190,16 @@ fn bad_calls_are_clear_errors() {
         ("riskft_fallback(NULL, 'psi > 1')", "22004", "model must not be null"),
         ("riskft_fallback('n', 'psi > 1')", "42704", "model \"n\" does not exist"),
         ("riskft_fallback('m', 'psi >')", "42601", "syntax error in rule"),
-        ("riskft_fallback('m', 'delete from loans')", "22023", "\"delete\" is no quantity of a rule"),
-        ("riskft_fallback('m', 'csi(nothing) > 1')", "42703", "column \"nothing\" of the rule is not watched"),
+        (
+            "riskft_fallback('m', 'delete from loans')",
+            "22023",
+            "\"delete\" is no quantity of a rule",
+        ),
+        (
+            "riskft_fallback('m', 'csi(nothing) > 1')",
+            "42703",
+            "column \"nothing\" of the rule is not watched",
+        ),
         ("riskft_fallback_start(NULL)", "22004", "model must not be null"),
         ("riskft_fallback_stop('n')", "42704", "model \"n\" does not exist"),
     ] {

@@ -20,12 +20,7 @@ const DEVICE_PHASES: [&str; 10] = [
 
 impl Default for Meter {
     fn default() -> Self {
-        Meter {
-            start: Instant::now(),
-            phase: None,
-            phases: Vec::new(),
-            score_cpu_seconds: None,
-        }
+        Meter { start: Instant::now(), phase: None, phases: Vec::new(), score_cpu_seconds: None }
     }
 }
 

@@ -29,9 +29,8 @@ impl Readings<'_> {
         let value = match measure.quantity {
             Quantity::Psi => self.lines.iter().find(|line| line.kind == Kind::Score)?.psi,
             Quantity::Csi => self.largest(measure, |line| line.psi),
-            Quantity::Missing => self.largest(measure, |line| {
-                Some(line.missing_share? - line.missing_share_reference?)
-            }),
+            Quantity::Missing => self
+                .largest(measure, |line| Some(line.missing_share? - line.missing_share_reference?)),
             Quantity::Unseen => self.largest(measure, |line| line.unseen_share),
             Quantity::Alarms => {
                 Some(self.lines.iter().filter(|line| line.alarm.is_some()).count() as f64)

@@ -139,6 +139,6 @@ fn a_rule_has_bounds() {
     assert_eq!(Rule::parse(&deep(MAX_DEPTH)).expect_err("deep").code, "54000");
     assert_eq!(Rule::parse(&"not ".repeat(400)).expect_err("nots").code, "54000");
     assert_eq!(Rule::parse(&"x".repeat(MAX_BYTES + 1)).expect_err("long").code, "54000");
-    let wide = vec!["psi > 1"; 200].join(" or ");
+    let wide = vec!["psi > 1"; 150].join(" or ");
     assert!(Rule::parse(&wide).is_ok());
 }
