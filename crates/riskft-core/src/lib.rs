@@ -20,6 +20,7 @@
 //! | [`reduce`] | principal components: which columns, the fitted reducer, its file, projection |
 //! | [`select`] | which columns carry the risk: twins, sums over source columns, ranking |
 //! | [`scorecard`] | weights of evidence, for the baseline beside each version |
+//! | [`ab`] | the arm of a key in an A/B test |
 //! | [`points`] | log odds on the scale of a scorecard |
 //! | [`artifact`] | the model file: safetensors with a JSON specification |
 //! | [`bundle`] | a version as one string of bytes, on its way to another database |
@@ -33,6 +34,7 @@
 //! | [`metrics`], [`calibrate`] | figures of a model, and Platt's calibration |
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+pub mod ab;
 pub mod artifact;
 pub mod blend;
 pub mod bundle;

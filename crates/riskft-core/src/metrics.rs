@@ -15,11 +15,13 @@
 //! | brier, log_loss | of probabilities; the latter holds them within [1e-15, 1 - 1e-15] |
 //! | ece | 15 bins of equal mass, see [`ece`] |
 //!
-//! [`compare`] sets two scorings of the same rows side by side.
+//! [`compare`] sets two scorings of the same rows side by side, [`unpaired`] those of different rows.
 
 mod compare;
+mod unpaired;
 
 pub use compare::{compare, microseconds_each, Comparison, Scoring, RESAMPLES};
+pub use unpaired::{unpaired, Estimate, Side, Unpaired};
 
 use serde::{Deserialize, Serialize};
 

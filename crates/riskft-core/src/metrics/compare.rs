@@ -72,15 +72,15 @@ impl Comparison {
 }
 
 /// What chance makes of a difference.
-struct Chance {
-    low: f64,
-    high: f64,
-    p_value: f64,
+pub(super) struct Chance {
+    pub low: f64,
+    pub high: f64,
+    pub p_value: f64,
 }
 
 impl Chance {
     /// Of a normal estimate. One without error is either none or beyond chance.
-    fn normal(difference: f64, error: f64) -> Self {
+    pub fn normal(difference: f64, error: f64) -> Self {
         let half = Z975 * error;
         let p_value = match difference {
             0.0 => 1.0,
