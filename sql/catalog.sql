@@ -26,6 +26,7 @@ CREATE TABLE riskft.model (
     kind text NOT NULL DEFAULT 'model' CHECK (kind IN ('model', 'reducer')),
     owner name NOT NULL,
     deployed_version integer,
+    running_test integer,
     last_version integer NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now()
 );
@@ -33,6 +34,7 @@ COMMENT ON TABLE riskft.model IS 'A risk model or a reducer: a name, an owner, a
 COMMENT ON COLUMN riskft.model.kind IS 'model, or reducer: its file is in riskft.reducer, and it has no versions';
 COMMENT ON COLUMN riskft.model.owner IS 'Role whose members may do everything with the model or reducer, and grant';
 COMMENT ON COLUMN riskft.model.deployed_version IS 'Version that the bare model name means in risk_score';
+COMMENT ON COLUMN riskft.model.running_test IS 'Number of the A/B test that stands beside that version, in riskft.ab_test; NULL without';
 COMMENT ON COLUMN riskft.model.last_version IS 'Highest version number given so far; numbers are not reused';
 
 CREATE TABLE riskft.blob (

@@ -26,6 +26,9 @@ pub struct ModelName<'a> {
 /// Which version of a model is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which<'a> {
+    /// None is said: the deployed one, or in an A/B test that of the row's arm.
+    Bare,
+    /// The champion, whatever test runs.
     Deployed,
     /// Decimal digits.
     Number(&'a str),
@@ -35,7 +38,7 @@ pub enum Which<'a> {
 impl<'a> ModelName<'a> {
     pub fn parse(text: &'a str) -> Self {
         match text.rsplit_once('@') {
-            None => ModelName { name: text, which: Which::Deployed },
+            None => ModelName { name: text, which: Which::Bare },
             Some((name, suffix)) => ModelName { name, which: Which::parse(suffix) },
         }
     }
@@ -43,7 +46,7 @@ impl<'a> ModelName<'a> {
     /// The refusal of a version or alias that the model does not have.
     pub fn unknown(&self) -> Result<Refusal> {
         match self.which {
-            Which::Deployed => Ok(not_deployed(self.name)),
+            Which::Bare | Which::Deployed => Ok(not_deployed(self.name)),
             Which::Number(version) => Ok(catalog::unknown_version(self.name, version)),
             Which::Alias(alias) => unknown_alias(self.name, alias),
         }
@@ -66,19 +69,19 @@ impl<'a> Which<'a> {
     pub fn number(self) -> Option<i32> {
         match self {
             Which::Number(digits) => Some(digits.parse().unwrap_or(0)),
-            Which::Deployed | Which::Alias(_) => None,
+            Which::Bare | Which::Deployed | Which::Alias(_) => None,
         }
     }
 
     pub fn alias(self) -> Option<&'a str> {
         match self {
             Which::Alias(alias) => Some(alias),
-            Which::Deployed | Which::Number(_) => None,
+            Which::Bare | Which::Deployed | Which::Number(_) => None,
         }
     }
 }
 
-fn not_deployed(model: &str) -> Refusal {
+pub fn not_deployed(model: &str) -> Refusal {
     let quoted = catalog::literal(model);
     let refusal =
         Refusal::new(code::NOT_IN_STATE, format!("model \"{model}\" has no deployed version"))

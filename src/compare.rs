@@ -99,12 +99,7 @@ fn compare(
 ) -> Result<Vec<Comparison>> {
     let (ours, theirs) = (a.positive_label(), b.positive_label());
     if ours != theirs {
-        return Err(Refusal::new(code::INVALID_PARAMETER, "versions predict different labels")
-            .detail(format!(
-                "Version {} gives the probability of \"{ours}\", version {} that of \"{theirs}\".",
-                a.files.version, b.files.version
-            ))
-            .hint("Train one of them again with the other's positive label."));
+        return Err(different_labels((a.files.version, &ours), (b.files.version, &theirs)));
     }
     let relation = Relation::resolve(relation)?;
     let labelled = labelled::score(&[&a.scorer, &b.scorer], &relation, target)?;
@@ -133,6 +128,16 @@ fn compare(
         per_score(of_b.seconds),
     ));
     Ok(lines)
+}
+
+/// The refusal of versions whose scores mean different things.
+pub fn different_labels(a: (i32, &str), b: (i32, &str)) -> Refusal {
+    Refusal::new(code::INVALID_PARAMETER, "versions predict different labels")
+        .detail(format!(
+            "Version {} gives the probability of \"{}\", version {} that of \"{}\".",
+            a.0, a.1, b.0, b.1
+        ))
+        .hint("Train one of them again with the other's positive label.")
 }
 
 fn listen() {

@@ -7,7 +7,7 @@ use riskft_core::cell::{Cell, ColumnType, TypeHint};
 use riskft_core::protocol::{cut, MAX_TEXT};
 
 /// Days and microseconds from 1970-01-01 to PostgreSQL's epoch, 2000-01-01.
-const EPOCH_DAYS: i32 = 10_957;
+pub const EPOCH_DAYS: i32 = 10_957;
 const EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
 
 /// How the values of one type are read.

@@ -3,8 +3,10 @@
 use riskft_core::refusal::Result;
 use serde_json::json;
 
+use crate::ab;
 use crate::approval;
 use crate::audit::{self, Action, Author, Change};
+use crate::error;
 use crate::object::{self, Hold, Kind};
 use crate::spi::{self, Param};
 
@@ -32,6 +34,7 @@ pub fn switch(model: &str, version: i32, reason: Option<&str>) -> Result<bool> {
         )?;
         set_deployed(id, version)?;
         write(&by, Action::Deploy, model, version, before, reason)?;
+        end_test(&by, model, id, version, reason)?;
         Ok(true)
     })
 }
@@ -59,12 +62,14 @@ pub fn switch_back(model: &str, reason: Option<&str>) -> Result<Option<i32>> {
             approval::require(model, version)?;
             set_deployed(id, version)?;
             write(&by, Action::Rollback, model, version, before, reason)?;
+            end_test(&by, model, id, version, reason)?;
         }
         Ok(version)
     })
 }
 
-fn deployed(model: i64) -> Result<Option<i32>> {
+/// The version that the bare name of a model means. To be called as the catalogue's owner.
+pub fn deployed(model: i64) -> Result<Option<i32>> {
     let rows = spi::query(
         "SELECT deployed_version FROM riskft.model WHERE model_id = $1",
         &[Param::Int8(model)],
@@ -91,4 +96,19 @@ fn write(
 ) -> Result<()> {
     let detail = json!({ "before": before });
     audit::write(by, Change { action, model, version: Some(version), detail, reason })
+}
+
+/// A test of what was deployed before is over: its champion does not score any more. It never keeps anybody
+/// from deploying, least of all from rolling back.
+fn end_test(by: &Author, model: &str, id: i64, version: i32, reason: Option<&str>) -> Result<()> {
+    let why = match reason {
+        Some(reason) => format!("version {version} was deployed: {reason}"),
+        None => format!("version {version} was deployed"),
+    };
+    if let Some(test) = ab::end(by, model, id, Some(&why))? {
+        error::notice!(
+            "A/B test {test} of model \"{model}\" is stopped: version {version} is deployed"
+        );
+    }
+    Ok(())
 }

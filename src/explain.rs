@@ -18,7 +18,7 @@ use crate::catalog;
 use crate::error::or_raise;
 use crate::figures;
 use crate::model_cache::SharedScorer;
-use crate::score::{finite, Site};
+use crate::score::{choose, finite, Chosen, Site};
 use crate::spi;
 use crate::table::Table;
 
@@ -68,9 +68,8 @@ pub unsafe extern "C-unwind" fn risk_explain(fcinfo: FunctionCallInfo) -> Datum 
         let tokens =
             or_raise(argument::given("tokens", tokens, "True splits texts into their words."));
         if !pg_arg_is_null(fcinfo, 1) {
-            let cells = or_raise(site.cells(fcinfo));
-            let shared = or_raise(site.worker());
-            let lines = or_raise(lines(&mut site.own, &shared, &cells, tokens));
+            let Chosen { scorer, cells, own, .. } = or_raise(choose(site, fcinfo));
+            let lines = or_raise(lines(own, &scorer, &cells, tokens));
             for (line, rank) in lines.into_iter().zip(1i32..) {
                 table.push([
                     rank.into_datum(),

@@ -24,7 +24,8 @@
 //! | `publish` | verify, store, switch: one transaction |
 //! | `figures` | what a version reached and saw: its rows, written and read |
 //! | `model_cache` | stored model files -> memory maps, shared by all backends |
-//! | `call_site` | functions of a name and a row: what they resolved, cells by column name |
+//! | `call_site`, `row` | functions of a name: what they resolved; the cells of a row, by column name |
+//! | `meaning` | what a model's name means for a row |
 //! | `score` | risk_score, risk_score_json |
 //! | `reduce`, `project` | riskft_reduce; riskft_project, riskft.loadings |
 //! | `select` | riskft_select |
@@ -32,6 +33,7 @@
 //! | `reason`, `points` | risk_reasons; risk_points, risk_grade |
 //! | `labelled` | the labelled rows of a relation, scored |
 //! | `evaluate`, `compare` | riskft_evaluate; riskft_compare |
+//! | `ab` | A/B tests: riskft_ab_start, riskft_ab_stop, riskft_ab_arm, risk_score_both, riskft_ab_evaluate |
 //! | `drift` | riskft_drift, riskft_monitor; the reference of a version |
 //! | `report`, `curve` | riskft_report, riskft_plot; the curve of a version |
 //! | `lifecycle` | riskft_deploy, riskft_rollback, riskft_drop |
@@ -43,6 +45,7 @@
 //! | `transfer` | riskft_export_model, riskft_import_model |
 //! | `rights` | riskft_grant, riskft_revoke, riskft_set_owner |
 
+mod ab;
 mod alias;
 mod approval;
 mod argument;
@@ -67,6 +70,7 @@ mod labelled;
 mod lifecycle;
 mod listener;
 mod lock;
+mod meaning;
 mod model_cache;
 mod object;
 mod pause;
@@ -82,6 +86,7 @@ mod report;
 mod reprieve;
 mod request;
 mod rights;
+mod row;
 mod run;
 mod score;
 mod select;
@@ -102,6 +107,7 @@ pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
 pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["catalog"]);
 pgrx::extension_sql_file!("../sql/lifecycle.sql", name = "lifecycle", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/cost.sql", name = "cost", requires = ["views"]);
+pgrx::extension_sql_file!("../sql/ab.sql", name = "ab", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/bases.sql", name = "bases", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/reduce.sql", name = "reduce", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/select.sql", name = "select", requires = ["views"]);

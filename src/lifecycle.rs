@@ -14,7 +14,7 @@ use crate::spi::{self, Param};
 
 /// Tables whose rows belong to a model or a reducer. It goes first itself: that waits for whoever
 /// holds it to add a row to the others.
-const OF_A_MODEL: [&str; 21] = [
+const OF_A_MODEL: [&str; 24] = [
     "model",
     "version",
     "reducer",
@@ -31,6 +31,9 @@ const OF_A_MODEL: [&str; 21] = [
     "drift_point",
     "drift_line",
     "drift_outcome",
+    "ab_test",
+    "ab_evaluation",
+    "ab_result",
     "deployment",
     "alias",
     "fallback",

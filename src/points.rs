@@ -9,7 +9,7 @@ use riskft_core::refusal::{code, Refusal, Result};
 use crate::argument;
 use crate::catalog;
 use crate::error::or_raise;
-use crate::score::{finite, float8, null, score_row, Site};
+use crate::score::{choose, finite, float8, null, Chosen, Site};
 use crate::spi::{self, Param};
 
 crate::version_1!(pg_finfo_risk_points);
@@ -37,8 +37,7 @@ pub unsafe extern "C-unwind" fn risk_points(fcinfo: FunctionCallInfo) -> Datum {
         if pg_arg_is_null(fcinfo, 1) {
             return null(fcinfo);
         }
-        let cells = or_raise(site.cells(fcinfo));
-        let scorer = or_raise(site.worker());
+        let Chosen { scorer, cells, .. } = or_raise(choose(site, fcinfo));
         let log_odds = scorer.borrow_mut().log_odds(&cells);
         float8(or_raise(finite(scale.points(log_odds))))
     }
@@ -62,8 +61,8 @@ pub unsafe extern "C-unwind" fn risk_grade(fcinfo: FunctionCallInfo) -> Datum {
         if pg_arg_is_null(fcinfo, 1) {
             return null(fcinfo);
         }
-        let score = or_raise(score_row(site, fcinfo));
-        match or_raise(grade(site, score)).into_datum() {
+        let chosen = or_raise(choose(site, fcinfo));
+        match or_raise(grade(chosen)).into_datum() {
             Some(grade) => grade,
             None => null(fcinfo),
         }
@@ -71,11 +70,13 @@ pub unsafe extern "C-unwind" fn risk_grade(fcinfo: FunctionCallInfo) -> Datum {
 }
 
 /// None where the probability lies below all grades.
-fn grade(site: &mut Site<Grades>, score: f64) -> Result<Option<String>> {
-    if site.own.0.is_none() {
-        let grades = spi::as_owner(|| read(site.bare_name()))?;
+fn grade(chosen: Chosen<'_, '_, Grades>) -> Result<Option<String>> {
+    let Chosen { scorer, cells, model, own } = chosen;
+    let score = scorer.borrow_mut().score(&cells);
+    let score = finite(score)?;
+    if own.0.is_none() {
+        let grades = spi::as_owner(|| read(model))?;
         if grades.is_empty() {
-            let model = site.bare_name();
             return Err(Refusal::new(
                 code::NOT_IN_STATE,
                 format!("there are no grades for model \"{model}\""),
@@ -86,9 +87,9 @@ fn grade(site: &mut Site<Grades>, score: f64) -> Result<Option<String>> {
                 catalog::literal(model)
             )));
         }
-        site.own.0 = Some(grades);
+        own.0 = Some(grades);
     }
-    let grades = site.own.0.as_deref().unwrap_or_default();
+    let grades = own.0.as_deref().unwrap_or_default();
     let found = grades.iter().find(|(at_least, _)| score >= *at_least);
     Ok(found.map(|(_, grade)| grade.clone()))
 }

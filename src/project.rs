@@ -1,7 +1,6 @@
 //! riskft_project: a row -> its components, inside the query; riskft.stored_loadings.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 
 use pgrx::fcinfo::pg_arg_is_null;
 use pgrx::iter::TableIterator;
@@ -11,29 +10,33 @@ use riskft_core::gemm::Kernel;
 use riskft_core::reduce::{is_number, Projector};
 use riskft_core::refusal::{code, Refusal, Result};
 
-use crate::call_site::{CallSite, Worker};
+use crate::call_site::{CallSite, Named};
 use crate::catalog::{self, Privilege, StoredFile};
 use crate::datum::Reader;
 use crate::error::or_raise;
-use crate::model_cache;
+use crate::model_cache::{self, SharedProjector};
 use crate::object::{Kind, Object};
+use crate::row::{RowReader, Worker};
 use crate::score::null;
 use crate::settings;
 use crate::spi::{self, Param};
 
-type Site = CallSite<RefCell<Projector>>;
+type Site = CallSite<SharedProjector, RowReader>;
 
-impl Worker for RefCell<Projector> {
+impl Named for SharedProjector {
     const ARGUMENT: &'static str = "reducer";
     const NAMES: &'static str = "Name a reducer; the view riskft.reducers lists yours.";
-    const ROWS: &'static str =
-        "Pass the table's alias: SELECT riskft_project('r', t) FROM loans t.";
 
-    fn find(name: &str, kernel: Kernel) -> Result<Rc<Self>> {
+    fn find(name: &str, kernel: Kernel) -> Result<Self> {
         let (reducer, file) = find(name)?.ok_or_else(|| Kind::Reducer.unknown(name))?;
         catalog::require(&reducer.of_kind(Kind::Reducer)?, Privilege::Score)?;
         model_cache::projector(&file.ok_or_else(|| lost(name))?, kernel)
     }
+}
+
+impl Worker for RefCell<Projector> {
+    const ROWS: &'static str =
+        "Pass the table's alias: SELECT riskft_project('r', t) FROM loans t.";
 
     fn columns(&self) -> Vec<String> {
         self.borrow().reducer().columns().to_vec()
@@ -107,8 +110,9 @@ pub unsafe extern "C-unwind" fn riskft_project(fcinfo: FunctionCallInfo) -> Datu
         if pg_arg_is_null(fcinfo, 1) {
             return null(fcinfo);
         }
-        let cells = or_raise(site.cells(fcinfo));
-        let projector = or_raise(site.worker());
+        let (projector, _, reader) = or_raise(site.parts());
+        let mut row = or_raise(reader.read::<RefCell<Projector>>(fcinfo));
+        let cells = or_raise(row.cells(0, &**projector));
         let projected = array(projector.borrow_mut().project(&cells));
         projected
     }
@@ -162,7 +166,7 @@ fn riskft_stored_loadings(
     TableIterator::new(rows.unwrap_or_default())
 }
 
-fn visible(name: &str) -> Result<Option<model_cache::SharedProjector>> {
+fn visible(name: &str) -> Result<Option<SharedProjector>> {
     let Some((reducer, Some(file))) = find(name)? else { return Ok(None) };
     if !catalog::holds(&reducer, Privilege::Score)? {
         return Ok(None);

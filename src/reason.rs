@@ -12,7 +12,7 @@ use riskft_core::refusal::{code, Refusal, Result};
 use crate::argument;
 use crate::error::or_raise;
 use crate::explain::{direction, Explaining};
-use crate::score::Site;
+use crate::score::{choose, Chosen, Site};
 use crate::spi::{self, Param};
 use crate::table::Table;
 
@@ -60,8 +60,8 @@ pub unsafe extern "C-unwind" fn risk_reasons(fcinfo: FunctionCallInfo) -> Datum 
         let most = i32::from_datum(pg_getarg_datum_raw(fcinfo, 2), pg_arg_is_null(fcinfo, 2));
         let most = or_raise(at_most(most));
         if !pg_arg_is_null(fcinfo, 1) {
-            let cells = or_raise(site.cells(fcinfo));
-            let found = or_raise(reasons(site, &cells));
+            let chosen = or_raise(choose(site, fcinfo));
+            let found = or_raise(reasons(chosen));
             for (found, rank) in found.into_iter().take(most).zip(1i32..) {
                 table.push([
                     rank.into_datum(),
@@ -86,15 +86,14 @@ fn at_most(most: Option<i32>) -> Result<usize> {
 }
 
 /// What raises the risk by more than the error of its sampling, the largest first.
-fn reasons(site: &mut Site<Reasons>, cells: &[Cell<'_>]) -> Result<Vec<Reason>> {
-    let shared = site.worker()?;
-    let model = shared.borrow().model_arc();
-    if site.own.texts.is_none() {
-        let texts = spi::as_owner(|| read(site.bare_name()))?;
-        site.own.texts = Some(texts);
+fn reasons(chosen: Chosen<'_, '_, Reasons>) -> Result<Vec<Reason>> {
+    let Chosen { scorer, cells, model: name, own } = chosen;
+    let model = scorer.borrow().model_arc();
+    if own.texts.is_none() {
+        own.texts = Some(spi::as_owner(|| read(name))?);
     }
-    let (_, found) = site.own.explaining.explain(&shared, cells)?;
-    let texts = site.own.texts.as_deref().unwrap_or_default();
+    let (_, found) = own.explaining.explain(&scorer, &cells)?;
+    let texts = own.texts.as_deref().unwrap_or_default();
     let columns = &model.specification().encoding.columns;
     let raising = found.ranked(&model).into_iter().filter(|c| c.contribution > c.error);
     let reason = |at: Contribution| {

@@ -11,6 +11,7 @@ use pgrx::{check_for_interrupts, PgSqlErrorCode, PgTryBuilder};
 use riskft_core::cell::{Cell, SourceColumn};
 use riskft_core::refusal::{code, Refusal, Result};
 
+use crate::ab::key::KeyReader;
 use crate::datum::Reader;
 use crate::spi::{self, Param, Watch};
 
@@ -170,6 +171,13 @@ unsafe fn has_modifying_cte(with: *mut pg_sys::WithClause) -> bool {
     }
 }
 
+/// A column of keys of an A/B test.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyColumn {
+    at: usize,
+    reader: KeyReader,
+}
+
 /// An open read of a relation. SPI is connected, and the transaction watched, from `open` to
 /// `close`.
 pub struct Scan {
@@ -266,8 +274,46 @@ impl Scan {
         })
     }
 
+    /// A column that holds keys of an A/B test; None within where its type is none, 42703 for a name that
+    /// no column has.
+    pub fn key(&self, name: &str) -> Result<Option<KeyColumn>> {
+        // SAFETY: the portal's description has `natts` attributes.
+        let found = unsafe {
+            let description = (*self.portal).tupDesc;
+            let mut attributes = (0..(*description).natts).map(|at| attribute(description, at));
+            attributes.position(|a| attribute_name(a) == name).map(|at| {
+                let reader = KeyReader::of(attribute(description, at as i32).atttypid);
+                reader.map(|reader| KeyColumn { at, reader })
+            })
+        };
+        // The name of no column.
+        found.map_or_else(|| self.position(name).map(|_| None), Ok)
+    }
+
+    /// As [`Scan::next`], with each row's key; None where it is NULL or no key.
+    pub fn next_by_key(
+        &mut self,
+        key: KeyColumn,
+        mut sink: impl FnMut(&[Cell<'_>], Option<&str>) -> Result<()>,
+    ) -> Result<bool> {
+        let mut text = String::new();
+        self.next_raw(|cells, values, nulls| {
+            // SAFETY: the reader was made for the column's type.
+            let is_key = !nulls[key.at] && unsafe { key.reader.write(values[key.at], &mut text) }?;
+            sink(cells, is_key.then_some(text.as_str()))
+        })
+    }
+
     /// Hands the next rows to `sink`, cells in the order of `columns`; false at the end.
     pub fn next(&mut self, mut sink: impl FnMut(&[Cell<'_>]) -> Result<()>) -> Result<bool> {
+        self.next_raw(|cells, _, _| sink(cells))
+    }
+
+    /// [`Scan::next`], with the values of all columns of the relation and whether they are NULL.
+    fn next_raw(
+        &mut self,
+        mut sink: impl FnMut(&[Cell<'_>], &[Datum], &[bool]) -> Result<()>,
+    ) -> Result<bool> {
         check_for_interrupts!();
         // SAFETY: SPI is connected and the portal open. Cells point into the fetched tuples or
         // into batch_memory; both live until the end of this call, the cells not beyond it.
@@ -293,7 +339,7 @@ impl Scan {
                     let cell = if nulls[column] { Cell::Null } else { reader.read(values[column]) };
                     cells.push(cell);
                 }
-                sink(&cells)?;
+                sink(&cells, &values, &nulls)?;
             }
             pg_sys::MemoryContextSwitchTo(before);
             pg_sys::MemoryContextReset(self.batch_memory);

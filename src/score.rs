@@ -1,34 +1,71 @@
-//! risk_score and risk_score_json: a row -> a calibrated probability, inside the query.
+//! risk_score and risk_score_json: a row -> a calibrated probability, inside the query. What scores a row,
+//! for all functions of a model and a row.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 
 use pgrx::fcinfo::{pg_arg_is_null, pg_getarg_datum};
 use pgrx::pg_sys::{Datum, FunctionCallInfo};
 use pgrx::IntoDatum;
+use riskft_core::ab::Arm;
 use riskft_core::cell::Cell;
-use riskft_core::gemm::Kernel;
 use riskft_core::model::Scorer;
 use riskft_core::refusal::{code, Refusal, Result};
 
-use crate::alias::ModelName;
-use crate::call_site::{CallSite, Worker};
-use crate::catalog;
+use crate::call_site::CallSite;
 use crate::error::or_raise;
 use crate::json::Object;
-use crate::model_cache;
+use crate::meaning::Meaning;
+use crate::model_cache::SharedScorer;
+use crate::row::{RowReader, Worker};
 
 /// A call site of a function on a model and a row.
-pub type Site<T = ()> = CallSite<RefCell<Scorer>, T>;
+pub type Site<T = ()> = CallSite<Meaning, Own<T>>;
+
+/// What such a call site keeps.
+#[derive(Default)]
+pub struct Own<T> {
+    reader: RowReader,
+    key: String,
+    /// The function's own, of the version of each arm.
+    arms: [T; 2],
+}
+
+/// What scores a row.
+pub struct Chosen<'s, 'c, T> {
+    pub scorer: SharedScorer,
+    /// The row's, as the version reads them.
+    pub cells: Vec<Cell<'c>>,
+    /// Name of the model.
+    pub model: &'s str,
+    /// The function's own, of this version.
+    pub own: &'s mut T,
+}
+
+/// The version that the call's name means for the call's row.
+///
+/// # Safety
+/// Argument 1 of `fcinfo` is not NULL, and of the type that the call site says; the current memory
+/// context outlives the cells.
+pub unsafe fn choose<'s, 'c, T: Default + 'static>(
+    site: &'s mut Site<T>,
+    fcinfo: FunctionCallInfo,
+) -> Result<Chosen<'s, 'c, T>> {
+    let (meaning, model, Own { reader, key, arms }) = site.parts()?;
+    // SAFETY: as promised.
+    unsafe {
+        let mut row = reader.read::<RefCell<Scorer>>(fcinfo)?;
+        let arm = match meaning.key_column() {
+            Some(column) => meaning.arm(row.write_key(column, key)?.then_some(key.as_str())),
+            None => Arm::Champion,
+        };
+        let scorer = meaning.scorer(arm)?;
+        let cells = row.cells(arm.index(), &*scorer)?;
+        Ok(Chosen { scorer, cells, model, own: &mut arms[arm.index()] })
+    }
+}
 
 impl Worker for RefCell<Scorer> {
-    const ARGUMENT: &'static str = "model";
-    const NAMES: &'static str = "Name a model; the view riskft.models lists yours.";
     const ROWS: &'static str = "Pass the table's alias: SELECT risk_score('m', t) FROM loans t; for jsonb use risk_score_json.";
-
-    fn find(name: &str, kernel: Kernel) -> Result<Rc<Self>> {
-        model_cache::scorer(&catalog::scorable(&ModelName::parse(name))?, kernel)
-    }
 
     fn columns(&self) -> Vec<String> {
         let borrowed = self.borrow();
@@ -101,8 +138,9 @@ pub unsafe fn score_row<T: Default + 'static>(
     fcinfo: FunctionCallInfo,
 ) -> Result<f64> {
     // SAFETY: as promised.
-    let cells = unsafe { site.cells(fcinfo) }?;
-    finite(site.worker()?.borrow_mut().score(&cells))
+    let Chosen { scorer, cells, .. } = unsafe { choose(site, fcinfo) }?;
+    let score = scorer.borrow_mut().score(&cells);
+    finite(score)
 }
 
 fn missing_column(name: &str) -> Refusal {
@@ -113,13 +151,18 @@ fn missing_column(name: &str) -> Refusal {
         .hint("Pass a row that has the column, or NULL AS the column where the value is unknown.")
 }
 
-fn score_json(site: &Site, features: Option<Object<'_>>) -> Result<f64> {
+fn score_json(site: &mut Site, features: Option<Object<'_>>) -> Result<f64> {
     let features = features.ok_or_else(|| {
         Refusal::new(code::INVALID_PARAMETER, "features must be a JSON object")
             .detail("The value is an array or a scalar.")
             .hint("Pass one object with the model's columns as keys, such as to_jsonb(t).")
     })?;
-    let shared = site.worker()?;
+    let (meaning, _, Own { key, .. }) = site.parts()?;
+    let arm = match meaning.key_column() {
+        Some(column) => meaning.arm(features.write_key(column, key)?.then_some(key.as_str())),
+        None => Arm::Champion,
+    };
+    let shared = meaning.scorer(arm)?;
     let mut scorer = shared.borrow_mut();
     let model = scorer.model_arc();
     let columns = model.specification().encoding.columns.iter();

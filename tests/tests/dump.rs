@@ -35,6 +35,9 @@ const TABLES: &[&str] = &[
     "grade",
     "blob",
     "blob_chunk",
+    "ab_test",
+    "ab_evaluation",
+    "ab_result",
     "deployment",
     "alias",
     "approval",
@@ -63,6 +66,11 @@ fn origin(cluster: &Cluster) -> (Database<'_>, String) {
     analyst.run("SELECT riskft_monitor('m', 'loans', 'defaulted')");
     analyst.run("CALL riskft_reduce('pca', 'SELECT loan_id, amount FROM loans', 2)");
     analyst.run("SELECT riskft_set_alias('m', 'challenger', 1, 'it was the first')");
+    // From here on the bare name routes.
+    analyst.run(
+        "SELECT riskft_ab_start('m', 'challenger', 0.5, 'loan_id', reason => 'é');
+         SELECT riskft_ab_evaluate('m', 'loans', 'defaulted')",
+    );
     database.superuser().run("SELECT riskft_approve('m', 2, 'validated')");
     database.superuser().run(
         "INSERT INTO riskft.reason_code (model, column_name, direction, code, reason)
@@ -198,7 +206,8 @@ fn plain_and_custom_dumps_keep_everything() {
         assert_eq!(analyst.value::<i32>("SELECT riskft_rollback('m')"), 1);
         refuses(&mut analyst, "SELECT riskft_rollback('m')", "55000");
         analyst.run("SELECT riskft_deploy('m', 2)");
-        assert_eq!(analyst.value::<i64>("SELECT max(entry) FROM riskft.audit"), entries + 2);
+        // The rollback, the test that it ended, and the deployment.
+        assert_eq!(analyst.value::<i64>("SELECT max(entry) FROM riskft.audit"), entries + 3);
         superuser.run("GRANT CREATE ON SCHEMA public TO analyst");
         let mut trainer = cluster.connect(name, "postgres");
         trains_on(&mut trainer, 3);

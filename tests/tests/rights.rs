@@ -29,6 +29,12 @@ const ACTIONS: &[(&str, Option<&str>)] = &[
     ("SELECT * FROM riskft_importance('m')", Some("score")),
     ("SELECT * FROM riskft_effect('m', 'amount')", Some("score")),
     ("SELECT * FROM riskft_compare('m', '1', '2', 'loans', 'defaulted')", Some("score")),
+    ("SELECT riskft_ab_arm('m', 7)", Some("score")),
+    ("SELECT risk_score_both('m', l) FROM loans l WHERE loan_id = 7", Some("score")),
+    (
+        "SELECT riskft_ab_start('m', '1', 0.5, 'loan_id'); SELECT riskft_ab_stop('m')",
+        Some("deploy"),
+    ),
     ("TRAIN", Some("train")),
     ("SELECT riskft_deploy('m', 1)", Some("deploy")),
     ("SELECT riskft_rollback('m')", Some("deploy")),

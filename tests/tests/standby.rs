@@ -75,6 +75,8 @@ fn reads_without_writing(session: &mut Session, exported: &[u8]) {
         "drift_bins",
         "drift_history",
         "outcome_history",
+        "ab_tests",
+        "ab_results",
     ] {
         session.run(&format!("SELECT * FROM riskft.{view}"));
     }
