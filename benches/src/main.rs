@@ -1,6 +1,7 @@
 //! One section of the figures, as Markdown on standard output: `riskft-bench SECTION`; or
 //! `riskft-bench cells FOLDER [EXPERIMENT...]`, riskft's side of benches/accuracy.
 
+mod ab;
 mod accuracy;
 mod cells;
 mod cost;
@@ -21,6 +22,7 @@ fn main() {
             let folder = arguments.get(1).map_or("", String::as_str);
             return cells::run(Path::new(folder), arguments.get(2..).unwrap_or_default());
         }
+        "ab" => ab::measure(),
         "accuracy" => accuracy::measure(),
         "cost" => cost::measure(),
         "drift" => drift::measure(),
@@ -30,7 +32,7 @@ fn main() {
         "speed" => speed::measure(),
         other => {
             eprintln!(
-                "riskft-bench: no section \"{other}\"; accuracy, cells, cost, drift, explain, reduce, scale or speed"
+                "riskft-bench: no section \"{other}\"; ab, accuracy, cells, cost, drift, explain, reduce, scale or speed"
             );
             std::process::exit(2);
         }
