@@ -240,6 +240,7 @@ fn network(
                 name: format!("k{i}"),
                 source: CategorySource::Value(numbers + i),
                 values: (0..10).map(|v| format!("v{v}")).collect(),
+                added: Vec::new(),
             })
             .collect(),
         texts: (0..texts)

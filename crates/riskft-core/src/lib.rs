@@ -30,6 +30,7 @@
 //! | [`drift`] | how today's rows differ from those that a version was fitted on |
 //! | [`explain`] | what each source column adds to a score, and the background it is told against |
 //! | [`blend`] | weights of branches, from their out-of-fold logits |
+//! | [`update`] | what is asked of an update, and whether it is better |
 //! | [`random`] | orders and draws from a seed
 //! | [`metrics`], [`calibrate`] | figures of a model, and Platt's calibration |
 #![forbid(unsafe_op_in_unsafe_fn)]
@@ -64,3 +65,4 @@ pub mod scorecard;
 pub mod select;
 pub mod tokenize;
 pub mod trees;
+pub mod update;

@@ -237,16 +237,15 @@ impl Options {
             )
             .hint("The four shares sum to 1; train and validation are above 0."));
         }
-        for (name, limit) in [
-            ("gate.auc_loss", self.gate.auc_loss),
-            ("gate.change_q999", self.gate.change_q999),
-            ("gate.change_max", self.gate.change_max),
-            ("gate.flips", self.gate.flips),
-        ] {
-            range(name, limit, 0.0, 1.0)?;
-        }
-        Ok(())
+        check_gate(&self.gate)
     }
+}
+
+pub(crate) fn check_gate(gate: &Gate) -> Result<()> {
+    range("gate.auc_loss", gate.auc_loss, 0.0, 1.0)?;
+    range("gate.change_q999", gate.change_q999, 0.0, 1.0)?;
+    range("gate.change_max", gate.change_max, 0.0, 1.0)?;
+    range("gate.flips", gate.flips, 0.0, 1.0)
 }
 
 /// The object that the caller gave, None for NULL; `example` is one.

@@ -2,7 +2,7 @@
 //!
 //! Job (the trainer's stdin, or a job file): frames of `u8 kind, u32 LE length, payload`: a header as
 //! JSON, whose kind is the kind of job ([`JobHeader`] of a training, [`ReductionHeader`] of a
-//! reduction, [`SelectionHeader`] of a selection), then column batches, then an end frame. A stream that stops short of the end frame is
+//! reduction, [`SelectionHeader`] of a selection, [`UpdateHeader`] of an update), then column batches, then an end frame. A stream that stops short of the end frame is
 //! no job.
 //!
 //! Answer (the trainer's stdout): [`Event`]s, one JSON object a line. The last line is
@@ -13,6 +13,7 @@
 mod reduction;
 mod reports;
 mod selection;
+mod update;
 
 use std::io::{self, Read, Write};
 
@@ -25,6 +26,7 @@ use crate::refusal::{code, Refusal, Result};
 pub use reduction::*;
 pub use reports::*;
 pub use selection::*;
+pub use update::*;
 
 /// 1 had trainings alone.
 pub const PROTOCOL: u32 = 2;
@@ -64,6 +66,10 @@ pub const FRAME_INCUMBENT_ENCODER: u8 = 5;
 pub const FRAME_REDUCTION: u8 = 6;
 /// Header of a selection.
 pub const FRAME_SELECTION: u8 = 7;
+/// Header of an update.
+pub const FRAME_UPDATE: u8 = 8;
+/// The deployed version's training file, which an update goes on from; joined as its other files.
+pub const FRAME_INCUMBENT_TRAINING: u8 = 9;
 
 /// What is to be trained, and on which columns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -112,7 +118,7 @@ pub enum Event {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// load | prepare | select | encode | search | network | trees | grams | text | tune | baseline | quantize |
-    /// evaluate | explain; of a reduction load | solve; of a selection load | prepare | select
+    /// evaluate | explain; of an update load | prepare | network | evaluate | explain; of a reduction load | solve; of a selection load | prepare | select
     pub phase: String,
     pub done: u64,
     pub total: u64,
@@ -180,6 +186,9 @@ pub struct TrainingResult {
     /// None where no version was deployed before.
     #[serde(default)]
     pub incumbent: Option<IncumbentReport>,
+    /// Of an update alone.
+    #[serde(default)]
+    pub update: Option<UpdateReport>,
     pub blobs: Vec<BlobHeader>,
 }
 
@@ -195,12 +204,19 @@ impl<W: Write> JobWriter<W> {
     pub fn reduction(out: W, header: &ReductionHeader) -> io::Result<Self> {
         JobWriter::begin(out, FRAME_REDUCTION, header)
     }
+    pub fn update(out: W, header: &UpdateHeader) -> io::Result<Self> {
+        JobWriter::begin(out, FRAME_UPDATE, header)
+    }
     pub fn selection(out: W, header: &SelectionHeader) -> io::Result<Self> {
         JobWriter::begin(out, FRAME_SELECTION, header)
     }
     fn begin(mut out: W, kind: u8, header: &impl Serialize) -> io::Result<Self> {
         write_frame(&mut out, kind, &serde_json::to_vec(header)?)?;
         Ok(JobWriter { out })
+    }
+    /// A file of the deployed version, before the first batch.
+    pub fn file(&mut self, kind: u8, bytes: &[u8]) -> io::Result<()> {
+        bytes.chunks(MAX_FRAME).try_for_each(|piece| write_frame(&mut self.out, kind, piece))
     }
     pub fn batch(&mut self, batch: &BatchBuilder) -> io::Result<()> {
         write_frame(&mut self.out, FRAME_BATCH, &batch.payload())

@@ -132,6 +132,7 @@ fn every_cell_fits_every_column() {
                         name: "c".into(),
                         source,
                         values: vec!["true".into()],
+                        added: Vec::new(),
                     });
                 }
                 e.texts = vec![

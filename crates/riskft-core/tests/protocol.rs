@@ -221,6 +221,7 @@ fn events_are_one_line_each() {
             gate: GateReport::default(),
             ledger: Ledger::default(),
             incumbent: None,
+            update: None,
             blobs: vec![BlobHeader { kind: BlobKind::Version, digest: "ab".into(), length: 3 }],
         })),
         Event::Reduction(Box::new(ReductionResult {

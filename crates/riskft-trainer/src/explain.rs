@@ -224,7 +224,7 @@ fn labels<'a>(
     let mut found: Vec<(String, Value<'a>)> = Vec::new();
     for cell in cells {
         let Some(label) = label(cell, &mut scratch) else { continue };
-        if known.is_some_and(|c| c.values.binary_search_by(|v| v.as_str().cmp(label)).is_err()) {
+        if known.is_some_and(|c| !c.has(label)) {
             continue;
         }
         match found.iter_mut().find(|(name, _)| name == label) {

@@ -12,7 +12,8 @@ use serde_json::json;
 use crate::explain;
 use crate::finish::{Judged, Quantized, Trained};
 use crate::head::Head;
-use crate::rows::Reader;
+use crate::replay::{Replay, MOST_FITTED, MOST_TEST};
+use crate::rows::{sample, Reader};
 use crate::scoring;
 use crate::tensors::to_float_tensor;
 use crate::tuning::Tuning;
@@ -40,7 +41,7 @@ impl Trained<'_> {
         let mut blobs = Vec::new();
         blobs.extend(encoder.map(|bytes| blob(BlobKind::Encoder, bytes)));
         blobs.push(blob(BlobKind::Version, version));
-        blobs.push(blob(BlobKind::Training, self.training_file()?));
+        blobs.push(blob(BlobKind::Training, self.training_file(judged)?));
         Ok((blobs, model))
     }
 
@@ -78,8 +79,24 @@ impl Trained<'_> {
         Ok(hashes)
     }
 
+    /// A sample of the fitted rows and of the test rows.
+    fn replay(&self, judged: &Judged) -> Replay {
+        let (rows, seed) = (self.run.rows, self.run.header.options.seed);
+        let fitted = sample(self.run.folds.fitted.clone(), MOST_FITTED, seed);
+        let test = &judged.test;
+        let all: Vec<u32> = (0..test.places.len() as u32).collect();
+        let chosen = sample(all, MOST_TEST, seed);
+        let places: Vec<u32> = chosen.iter().map(|row| test.places[*row as usize]).collect();
+        Replay {
+            fitted: rows.inputs(&fitted),
+            test: rows.inputs(&places),
+            logits: chosen.iter().map(|row| test.branches[*row as usize].clone()).collect(),
+        }
+        .bounded(seed)
+    }
+
     /// Float heads and tuning, for later updates, and the rows that they were fitted on.
-    fn training_file(&self) -> Result<Vec<u8>> {
+    fn training_file(&self, judged: &Judged) -> Result<Vec<u8>> {
         let tuning = self.text().map(|(text, _)| text.tuning.tensors()).unwrap_or_default();
         let named = self.network().map(Head::named).unwrap_or_default().into_iter();
         let network = named.map(|(name, t)| (format!("network.{name}"), to_float_tensor(t)));
@@ -93,6 +110,7 @@ impl Trained<'_> {
             .collect();
         let fitted = self.fitted_rows()?;
         tensors.insert("fitted_rows".into(), Tensor::new(&[fitted.len()], &fitted));
+        self.replay(judged).store(&mut tensors);
         let tuned = self.text().is_some_and(|(text, _)| !matches!(text.tuning, Tuning::Frozen));
         let header = self.run.header;
         let specification = json!({

@@ -87,7 +87,7 @@ pub(crate) struct Judged {
     train: Judgement,
     validation: Judgement,
     calibration: Option<Judgement>,
-    test: Judgement,
+    pub(crate) test: Judgement,
     pub(crate) platt: Platt,
     pub(crate) threshold: f64,
 }

@@ -57,6 +57,35 @@ impl Folds {
         Folds { shares, weights, fitted, repeats, size }
     }
 
+    /// The models of an update: each leaves out a fold of `fitted`, the new rows, and trains on the other
+    /// ones and on all of `replayed`. As those are not fitted rows, logits are of the new rows' level
+    /// ([`Folds::shift`]).
+    pub fn of_update(
+        rows: &Rows,
+        hashes: &[u64],
+        (fitted, replayed): (Vec<u32>, &[u32]),
+        models: usize,
+        options: &Options,
+    ) -> Self {
+        let count = rows.source.len();
+        let mut shares = Vec::with_capacity(models);
+        for repeat in 0..models.div_ceil(options.folds) as u64 {
+            let seed = options.seed.wrapping_mul(0x9e37).wrapping_add(repeat);
+            let of = split::folds(hashes, &rows.labels, &fitted, options.folds, seed);
+            for fold in 0..options.folds.min(models - shares.len()) as u8 {
+                let mut model = vec![Share::Out; count];
+                replayed.iter().for_each(|place| model[*place as usize] = Share::Train);
+                for (place, own) in fitted.iter().zip(&of) {
+                    model[*place as usize] = if *own == fold { Share::Held } else { Share::Train };
+                }
+                shares.push(model);
+            }
+        }
+        let size = fitted.len() + replayed.len();
+        let repeats = models.div_ceil(options.folds).max(1);
+        Folds { shares, weights: vec![1.0; count], fitted, repeats, size }
+    }
+
     /// The first models alone, and the rows that one of them leaves out: less than a whole run, for
     /// a trial.
     pub fn first(&self, models: usize) -> Self {

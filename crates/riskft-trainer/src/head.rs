@@ -124,6 +124,48 @@ impl Head {
         }
     }
 
+    /// A head with stored parameters, by the names of [`Head::named`]; None where one is not there, or
+    /// of another size.
+    pub fn stored(
+        plan: Plan,
+        device: Device,
+        find: impl Fn(&str) -> Option<Vec<f32>>,
+    ) -> Option<Self> {
+        let head = Head::new(plan, device);
+        let _guard = tch::no_grad_guard();
+        for (name, tensor) in head.named() {
+            let values = find(&name).filter(|values| values.len() == tensor.numel())?;
+            tensor.shallow_clone().copy_(&Tensor::from_slice(&values).view_as(tensor));
+        }
+        Some(head)
+    }
+
+    /// The same head with more codes at the end of each category, whose embeddings are those of the
+    /// category's code 0.
+    pub fn with_codes(self, added: &[usize]) -> Self {
+        let _guard = tch::no_grad_guard();
+        let (starts, _) = self.plan.offsets();
+        let own = |((start, (codes, _)), more): ((&i64, &(usize, usize)), &usize)| {
+            let table = self.embedding.narrow(0, *start, *codes as i64);
+            let rare = table.narrow(0, 0, 1).repeat([*more as i64, 1]);
+            Tensor::cat(&[table, rare], 0)
+        };
+        let tables: Vec<Tensor> =
+            starts.iter().zip(&self.plan.categories).zip(added).map(own).collect();
+        if tables.is_empty() {
+            return self;
+        }
+        let mut plan = self.plan.clone();
+        plan.categories.iter_mut().zip(added).for_each(|((codes, _), more)| *codes += more);
+        let (offsets, _) = plan.offsets();
+        Head {
+            plan,
+            embedding: leaf(Tensor::cat(&tables, 0)),
+            offsets: Tensor::from_slice(&offsets).to_device(self.offsets.device()),
+            ..self
+        }
+    }
+
     /// Logits [members, rows].
     pub fn forward(&self, batch: &Batch, train: bool) -> Tensor {
         let rows = batch.positions.size()[0];

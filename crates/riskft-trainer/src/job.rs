@@ -2,11 +2,12 @@
 
 use std::io::{BufReader, Read};
 
+use riskft_core::cell::SourceColumn;
 use riskft_core::dataset::Dataset;
 use riskft_core::protocol::{
-    broken, read_frame, JobHeader, Progress, ReductionHeader, SelectionHeader, FRAME_BATCH,
-    FRAME_END, FRAME_HEADER, FRAME_INCUMBENT_ENCODER, FRAME_INCUMBENT_VERSION, FRAME_REDUCTION,
-    FRAME_SELECTION, PROTOCOL,
+    broken, read_frame, JobHeader, Progress, ReductionHeader, SelectionHeader, UpdateHeader,
+    FRAME_BATCH, FRAME_END, FRAME_HEADER, FRAME_INCUMBENT_ENCODER, FRAME_INCUMBENT_TRAINING,
+    FRAME_INCUMBENT_VERSION, FRAME_REDUCTION, FRAME_SELECTION, FRAME_UPDATE, PROTOCOL,
 };
 use riskft_core::refusal::{code, Refusal, Result};
 use serde::de::DeserializeOwned;
@@ -22,6 +23,7 @@ pub enum Header {
     Training(Box<JobHeader>),
     Reduction(Box<ReductionHeader>),
     Selection(Box<SelectionHeader>),
+    Update(Box<UpdateHeader>),
 }
 
 /// The job of a training or a selection as read.
@@ -45,9 +47,19 @@ pub fn open<R: Read>(input: R) -> Result<(Header, BufReader<R>)> {
         FRAME_HEADER => Header::Training(header(&payload)?),
         FRAME_REDUCTION => Header::Reduction(header(&payload)?),
         FRAME_SELECTION => Header::Selection(header(&payload)?),
+        FRAME_UPDATE => Header::Update(header(&payload)?),
         _ => return Err(broken("the first frame is not a header")),
     };
     Ok((header, input))
+}
+
+/// What follows the header of a training, a selection or an update.
+pub struct Body {
+    pub dataset: Dataset,
+    pub incumbent_version: Vec<u8>,
+    pub incumbent_encoder: Vec<u8>,
+    /// Of an update alone.
+    pub incumbent_training: Vec<u8>,
 }
 
 /// Reads the rest of the job of a training or a selection.
@@ -55,22 +67,33 @@ pub fn open<R: Read>(input: R) -> Result<(Header, BufReader<R>)> {
 /// # Errors
 /// 08P01 for a stream that is no job or stops before its end frame.
 pub fn read(header: JobHeader, input: &mut impl Read, reporter: &Reporter) -> Result<Job> {
+    let Body { dataset, incumbent_version, incumbent_encoder, .. } =
+        body(&header.columns, input, reporter)?;
+    Ok(Job { header, dataset, incumbent_version, incumbent_encoder })
+}
+
+/// Reads files of the deployed version and rows of these columns, up to the end.
+///
+/// # Errors
+/// Those of [`read`].
+pub fn body(columns: &[SourceColumn], input: &mut impl Read, reporter: &Reporter) -> Result<Body> {
     let mut payload = Vec::new();
-    let mut job = Job {
-        dataset: Dataset::new(&header.columns),
-        header,
+    let mut body = Body {
+        dataset: Dataset::new(columns),
         incumbent_version: Vec::new(),
         incumbent_encoder: Vec::new(),
+        incumbent_training: Vec::new(),
     };
     loop {
         match read_frame(input, &mut payload)? {
-            FRAME_BATCH => job.dataset.append(&payload)?,
-            FRAME_INCUMBENT_VERSION => join(&mut job.incumbent_version, &payload)?,
-            FRAME_INCUMBENT_ENCODER => join(&mut job.incumbent_encoder, &payload)?,
-            FRAME_END => return Ok(job),
+            FRAME_BATCH => body.dataset.append(&payload)?,
+            FRAME_INCUMBENT_VERSION => join(&mut body.incumbent_version, &payload)?,
+            FRAME_INCUMBENT_ENCODER => join(&mut body.incumbent_encoder, &payload)?,
+            FRAME_INCUMBENT_TRAINING => join(&mut body.incumbent_training, &payload)?,
+            FRAME_END => return Ok(body),
             other => return Err(unknown_frame(other)),
         }
-        let done = job.dataset.rows as u64;
+        let done = body.dataset.rows as u64;
         reporter.progress(Progress { phase: "load".into(), done, ..Progress::default() });
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A run: [`job`] -> [`rows`] and [`texts`] -> [`frozen`] vectors -> [`fit`] the head -> [`tune`]
 //! the encoder ([`lora`], [`adapter`] or [`full`]) -> [`finish`]: int8, calibration, figures, gate.
-//! Other kinds of jobs: [`reduce`], principal components, and [`select`], which columns carry the risk;
+//! Other kinds of jobs: [`reduce`], principal components, [`select`], which columns carry the
+//! risk, and [`update`], a version that goes on from another;
 //! [`work`] tells them apart.
 #![forbid(unsafe_op_in_unsafe_fn)]
 
@@ -35,6 +36,7 @@ pub mod gate;
 pub mod grams;
 pub mod head;
 pub mod incumbent;
+pub mod inputs;
 pub mod job;
 pub mod landmarks;
 pub mod ledger;
@@ -42,6 +44,7 @@ pub mod lifeline;
 pub mod lightgbm;
 pub mod lora;
 pub mod reduce;
+pub mod replay;
 pub mod ridge;
 pub mod rows;
 pub mod run;
@@ -58,6 +61,7 @@ pub mod text;
 pub mod texts;
 pub mod tune;
 pub mod tuning;
+pub mod update;
 pub mod words;
 pub mod work;
 

@@ -10,8 +10,9 @@ use riskft_core::refusal::{code, Refusal, Result};
 use tch::{Device, Tensor};
 
 use crate::head::Batch;
+use crate::inputs::Inputs;
 use crate::random::Random;
-use crate::tensors::index;
+use crate::tensors::{index, to_doubles, to_floats};
 use crate::terms::TextBatch;
 use crate::texts::Collector;
 
@@ -174,6 +175,38 @@ impl Rows {
         let each = keys.chunks_exact(encoding.statistics.len().max(1)).map(<[u64]>::to_vec);
         rows.features.keys = Keys::collect(&encoding.statistics, each);
         rows
+    }
+
+    /// Rows of numbers' positions and categories' codes alone, as the network reads them.
+    pub fn of_network(inputs: &Inputs, device: Device) -> Self {
+        let count = inputs.labels.len();
+        let targets: Vec<f32> = inputs.labels.iter().map(|l| f32::from(u8::from(*l))).collect();
+        let codes: Vec<i32> = inputs.codes.iter().map(|code| *code as i32).collect();
+        let [numbers, categories] = inputs.widths.map(|width| width as i64);
+        Rows {
+            source: (0..count as u32).collect(),
+            labels: inputs.labels.clone(),
+            labelled: count,
+            table: count,
+            positions: Tensor::from_slice(&inputs.positions).view([count as i64, numbers]),
+            codes: Tensor::from_slice(&codes).view([count as i64, categories]),
+            targets: Tensor::from_slice(&targets),
+            ..Rows::empty(0)
+        }
+        .to_device(device)
+    }
+
+    /// What the network reads of some rows.
+    pub fn inputs(&self, places: &[u32]) -> Inputs {
+        let batch = self.batch(places);
+        let codes = to_doubles(&batch.codes).into_iter().map(|code| code as u32).collect();
+        let widths = [&batch.positions, &batch.codes].map(|t| t.size()[1] as usize);
+        Inputs {
+            widths,
+            positions: to_floats(&batch.positions),
+            codes,
+            labels: self.labels_of(places),
+        }
     }
 
     fn empty(texts: usize) -> Self {

@@ -138,6 +138,7 @@ pub fn run(
         gate: published.gate,
         ledger,
         incumbent: published.incumbent,
+        update: None,
         blobs: published.blobs.iter().map(|(header, _)| header.clone()).collect(),
     };
     Ok(Outcome { result, blobs: published.blobs })

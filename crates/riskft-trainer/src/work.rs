@@ -11,6 +11,7 @@ use crate::job::{self, Header};
 use crate::reduce;
 use crate::run;
 use crate::select;
+use crate::update;
 
 /// What came of a job.
 pub enum Done {
@@ -45,6 +46,9 @@ pub fn work(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) ->
         }
         Header::Reduction(header) => {
             Done::Reducer(Box::new(reduce::run(*header, &mut input, reporter)?))
+        }
+        Header::Update(header) => {
+            Done::Version(Box::new(update::run(*header, &mut input, reporter)?))
         }
         Header::Selection(header) => {
             Done::Columns(Box::new(select::run(*header, &mut input, reporter)?))

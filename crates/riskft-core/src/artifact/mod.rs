@@ -218,6 +218,16 @@ impl Artifact {
         Ok(self.view_any::<T>(name)?.of((*self.storage).as_ref()))
     }
 
+    /// All tensors as they lie in the file, for another one.
+    pub fn tensors(&self) -> TensorSet {
+        let file: &[u8] = (*self.storage).as_ref();
+        let copy = |entry: &Entry| {
+            let bytes = file.get(entry.range.clone()).unwrap_or_default();
+            Tensor::raw(entry.dtype, &entry.shape, bytes)
+        };
+        self.tensors.iter().map(|(name, entry)| (name.clone(), copy(entry))).collect()
+    }
+
     fn entry<T: Element>(&self, name: &str) -> Result<&Entry, ArtifactError> {
         let entry =
             self.tensors.get(name).ok_or_else(|| ArtifactError::Missing(name.to_owned()))?;

@@ -26,6 +26,10 @@ impl Tensor {
         Tensor { dtype: T::DTYPE, shape: shape.to_vec(), bytes }
     }
 
+    pub(super) fn raw(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Self {
+        Tensor { dtype, shape: shape.to_vec(), bytes: bytes.to_vec() }
+    }
+
     /// Sorts cache-line sized tensors first, then by element size, so that every tensor is aligned
     /// to its elements without holes (which safetensors forbids) and the large ones to 64 bytes.
     fn class(&self) -> usize {

@@ -55,6 +55,25 @@ pub const BAD: &[&str] = &[
 /// Words that turn a bad word after them into a good one.
 pub const NEGATIONS: &[&str] = &["no", "non", "not", "never", "without"];
 
+/// The labels of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Classes {
+    pub positive: String,
+    /// Where the target had more than two labels: `not` and the positive one.
+    pub negative: String,
+}
+
+impl Classes {
+    /// Whether a label is the positive one; None where it is neither.
+    pub fn of(&self, label: &str) -> Option<bool> {
+        if label == self.positive {
+            return Some(true);
+        }
+        let others = self.negative.strip_prefix("not ").is_some_and(|name| name == self.positive);
+        (label == self.negative || others).then_some(false)
+    }
+}
+
 /// The target as read.
 #[derive(Debug)]
 pub struct Target {

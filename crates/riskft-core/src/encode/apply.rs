@@ -28,7 +28,7 @@ impl Encoding {
         let mut scratch = [Scratch::default(), Scratch::default()];
         row.codes.clear();
         row.codes.extend(self.categories.iter().map(|input| input.code(cells, &mut scratch)));
-        row.features.extend(row.codes.iter().map(|code| f64::from(*code)));
+        row.features.extend(self.tree_codes(&row.codes));
         self.key_hashes(cells, &mut scratch[0], &mut row.keys);
         row.texts.resize_with(self.texts.len(), String::new);
         for (input, text) in self.texts.iter().zip(&mut row.texts) {
@@ -40,6 +40,12 @@ impl Encoding {
                 }
             }
         }
+    }
+
+    /// The codes of a row as the trees read them.
+    pub(super) fn tree_codes<'a>(&'a self, codes: &'a [u32]) -> impl Iterator<Item = f64> + 'a {
+        let codes = self.categories.iter().zip(codes);
+        codes.map(|(input, code)| f64::from(input.known(*code)))
     }
 
     /// A hash of what the branches read of a row: the same for tables that hold the same values in
@@ -176,11 +182,26 @@ impl CategoryInput {
     pub(super) fn code_of_equal(&self, equal: Option<bool>) -> u32 {
         self.code_of(equal.map(|equal| if equal { "true" } else { "false" }))
     }
+    /// Whether a label has a code of its own.
+    pub fn has(&self, label: &str) -> bool {
+        self.code_of(Some(label)) != RARE
+    }
     fn code_of(&self, label: Option<&str>) -> u32 {
         let Some(label) = label else { return MISSING };
         match self.values.binary_search_by(|value| value.as_str().cmp(label)) {
             Ok(index) => index as u32 + 2,
-            Err(_) => RARE,
+            Err(_) => match self.added.iter().position(|value| value == label) {
+                Some(index) => (self.values.len() + index) as u32 + 2,
+                None => RARE,
+            },
+        }
+    }
+    /// The code without what updates have added.
+    fn known(&self, code: u32) -> u32 {
+        if (code as usize) < self.values.len() + 2 {
+            code
+        } else {
+            RARE
         }
     }
 }

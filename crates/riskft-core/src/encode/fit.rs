@@ -264,7 +264,7 @@ impl<'a> Fitter<'a> {
         }
         let mut values: Vec<String> = kept.into_iter().map(|(text, _)| text).collect();
         values.sort_unstable();
-        inputs.push(CategoryInput { name, source, values });
+        inputs.push(CategoryInput { name, source, values, added: Vec::new() });
     }
 
     /// Rows of each label of a column, after `cut`.
@@ -314,6 +314,7 @@ impl<'a> Fitter<'a> {
                         name: format!("{} = {}", first.name, second.name),
                         source: CategorySource::Equal(*a, *b),
                         values: vec!["false".to_owned(), "true".to_owned()],
+                        added: Vec::new(),
                     });
                 }
             }

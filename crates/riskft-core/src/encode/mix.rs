@@ -203,7 +203,7 @@ impl Mixer {
                 }
             });
         }
-        out.features.extend(out.codes.iter().map(|code| f64::from(*code)));
+        out.features.extend(encoding.tree_codes(&out.codes));
         out.keys.clear();
         let mut first = 0;
         for statistic in &encoding.statistics {

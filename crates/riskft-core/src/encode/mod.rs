@@ -8,6 +8,7 @@ mod apply;
 mod columns;
 mod components;
 pub(crate) mod edges;
+mod extend;
 mod fit;
 mod groups;
 pub mod mix;
@@ -17,6 +18,7 @@ pub mod tree;
 pub mod value;
 
 pub use components::Components;
+pub use extend::extend;
 pub use fit::fit;
 pub use statistic::{KeyPart, StatisticInput};
 pub use tables::Tables;
@@ -116,14 +118,22 @@ pub enum NumberSource {
     Component(usize),
 }
 
-/// A category of the network. Code 0 = rare or unseen, 1 = missing or empty, 2.. = `values`.
+/// A category of the network. Code 0 = rare or unseen, 1 = missing or empty, 2.. = `values`, then
+/// `added`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CategoryInput {
     pub name: String,
     pub source: CategorySource,
     /// Sorted by bytes; `values[i]` has code i + 2.
     pub values: Vec<String>,
+    /// What updates have added, in the order of its codes: those of `values` stay as they are. The
+    /// network alone tells them apart; to the trees, which do not know them, they are rare.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<String>,
 }
+
+/// Most values that updates add to one category.
+pub const MOST_ADDED: usize = 256;
 
 impl Encoding {
     /// Features of the trees: numbers, categories, and two for each statistic.
@@ -135,11 +145,11 @@ impl Encoding {
 impl CategoryInput {
     /// Codes 0..codes()
     pub fn codes(&self) -> usize {
-        self.values.len() + 2
+        self.values.len() + 2 + self.added.len()
     }
-    /// Width of the embedding: min(6, max(2, n/2)).
+    /// Width of the embedding: min(6, max(2, n/2)), n being the codes of the first training.
     pub fn dimension(&self) -> usize {
-        (self.codes() / 2).clamp(2, 6)
+        ((self.values.len() + 2) / 2).clamp(2, 6)
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::{Branch, BranchKind, Specification, MOST_LANDMARKS};
 use crate::encode::statistic::MOST_LABELS;
-use crate::encode::{CategorySource, Encoding, NumberSource, TextSource, MAX_EDGES, MOST_TOKENS};
+use crate::encode::{
+    CategorySource, Encoding, NumberSource, TextSource, MAX_EDGES, MOST_ADDED, MOST_TOKENS,
+};
 use crate::quantize::head::tabular_inputs;
 
 type Check = std::result::Result<(), String>;
@@ -93,6 +95,7 @@ fn encoding(e: &Encoding) -> Check {
         }
     }
     for category in &e.categories {
+        within("added values", category.added.len(), 0, MOST_ADDED)?;
         match category.source {
             CategorySource::Value(c) | CategorySource::Prefix(c, _) => column(c)?,
             CategorySource::Equal(a, b) => column(a).and(column(b))?,

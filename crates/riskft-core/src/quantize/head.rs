@@ -16,6 +16,9 @@ use crate::model::Specification;
 use crate::network::{FloatLandmarks, FloatLinear, FloatMember, FloatNetwork, NUMBER_WIDTH};
 use crate::refusal::Result;
 
+/// What the names of the members' tensors begin with.
+pub(super) const MEMBERS: &str = "member.";
+
 /// Inputs of the first hidden layer.
 pub(crate) fn tabular_inputs(encoding: &Encoding) -> usize {
     let categories: usize = encoding.categories.iter().map(|c| c.dimension()).sum();
@@ -27,21 +30,30 @@ pub(super) fn network(
     network: &FloatNetwork,
     out: &mut TensorSet,
 ) -> Result<()> {
-    if network.members.len() != specification.members {
+    members(specification, &network.members, out)?;
+    texts(specification, &network.texts, out)?;
+    landmarks(specification, &network.landmarks, out)
+}
+
+pub(super) fn members(
+    specification: &Specification,
+    members: &[FloatMember],
+    out: &mut TensorSet,
+) -> Result<()> {
+    if members.len() != specification.members {
         return Err(unusable(format!(
             "The network has {} members, the specification says {}.",
-            network.members.len(),
+            members.len(),
             specification.members
         )));
     }
-    for (m, member) in network.members.iter().enumerate() {
-        let name = format!("member.{m}");
+    for (m, member) in members.iter().enumerate() {
+        let name = format!("{MEMBERS}{m}");
         numbers(&name, &specification.encoding, member, out)?;
         categories(&name, &specification.encoding, member, out)?;
         layers(&name, specification, member, out)?;
     }
-    texts(specification, &network.texts, out)?;
-    landmarks(specification, &network.landmarks, out)
+    Ok(())
 }
 
 fn numbers(

@@ -7,12 +7,14 @@
 
 pub(crate) mod head;
 
-use crate::artifact::{write, Tensor, TensorSet};
+use crate::artifact::{write, Artifact, Tensor, TensorSet};
 use crate::encoder::BaseSpecification;
 use crate::gemm;
 use crate::grams;
 use crate::model::{BranchKind, Specification, GRAMS, TREES};
-use crate::network::{encoder_parts, EncoderPart, EncoderShape, FloatNetwork, PartKind, TensorMap};
+use crate::network::{
+    encoder_parts, EncoderPart, EncoderShape, FloatMember, FloatNetwork, PartKind, TensorMap,
+};
 use crate::protocol::BlobKind;
 use crate::refusal::{code, Refusal, Result};
 use crate::tokenize::Layout;
@@ -88,6 +90,19 @@ pub fn version(
     if used != overlay.len() {
         return Err(unusable("The changed encoder tensors include an unknown one.".to_owned()));
     }
+    Ok(write(BlobKind::Version, &json(specification)?, &out))
+}
+
+/// A version that differs from the one of `file` in its specification and in the members of its
+/// network: all other tensors are taken over to the bit.
+pub fn updated(
+    specification: &Specification,
+    members: &[FloatMember],
+    file: &Artifact,
+) -> Result<Vec<u8>> {
+    let mut out = file.tensors();
+    out.retain(|name, _| !name.starts_with(head::MEMBERS));
+    head::members(specification, members, &mut out)?;
     Ok(write(BlobKind::Version, &json(specification)?, &out))
 }
 

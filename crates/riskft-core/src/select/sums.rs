@@ -82,7 +82,12 @@ mod tests {
     #[test]
     fn each_feature_has_its_columns() {
         let number = |source| NumberInput { name: String::new(), source, edges: vec![0.0, 1.0] };
-        let category = |source| CategoryInput { name: String::new(), source, values: Vec::new() };
+        let category = |source| CategoryInput {
+            name: String::new(),
+            source,
+            values: Vec::new(),
+            added: Vec::new(),
+        };
         let statistic = |key| StatisticInput { name: String::new(), key, parent: None };
         let encoding = Encoding {
             numbers: vec![

@@ -87,6 +87,7 @@ pub fn encoding(texts: usize) -> Encoding {
                 name: format!("k{k}"),
                 source: CategorySource::Value(NUMBERS + k),
                 values: (0..3 * k + 1).map(|v| format!("v{v}")).collect(),
+                added: Vec::new(),
             })
             .collect(),
         texts: (0..texts)

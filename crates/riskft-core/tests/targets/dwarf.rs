@@ -179,6 +179,7 @@ fn encoding(texts: usize) -> Encoding {
             name: "k".into(),
             source: CategorySource::Value(1),
             values: vec!["CA".into(), "NY".into()],
+            added: Vec::new(),
         }],
         texts: vec![
             TextInput { name: "t".into(), source: TextSource::Column(2), max_tokens: 8 };
