@@ -54,7 +54,7 @@ COMMENT ON COLUMN riskft.audit_entry.at IS 'When it was made';
 COMMENT ON COLUMN riskft.audit_entry.login IS 'Session user: who had logged in';
 COMMENT ON COLUMN riskft.audit_entry.role IS 'Role that was current';
 COMMENT ON COLUMN riskft.audit_entry.action IS
-    'train, reduce, import, deploy, rollback, set_alias, drop_alias, ab_start, ab_share, ab_stop, approve, fallback, fallback_start, fallback_stop, grant, revoke, set_owner, export or drop';
+    'train, update, reduce, import, deploy, rollback, set_alias, drop_alias, ab_start, ab_share, ab_stop, approve, fallback, fallback_start, fallback_stop, grant, revoke, set_owner, export or drop';
 COMMENT ON COLUMN riskft.audit_entry.model_id IS 'The model or reducer, which may be dropped since';
 COMMENT ON COLUMN riskft.audit_entry.model IS 'Its name';
 COMMENT ON COLUMN riskft.audit_entry.owner IS 'Its owner after the change';
@@ -159,7 +159,7 @@ COMMENT ON COLUMN riskft.audit.at IS 'When it was made';
 COMMENT ON COLUMN riskft.audit.login IS 'Session user: who had logged in';
 COMMENT ON COLUMN riskft.audit.role IS 'Role that was current';
 COMMENT ON COLUMN riskft.audit.action IS
-    'train, reduce, import, deploy, rollback, set_alias, drop_alias, ab_start, ab_share, ab_stop, approve, fallback, fallback_start, fallback_stop, grant, revoke, set_owner, export or drop';
+    'train, update, reduce, import, deploy, rollback, set_alias, drop_alias, ab_start, ab_share, ab_stop, approve, fallback, fallback_start, fallback_stop, grant, revoke, set_owner, export or drop';
 COMMENT ON COLUMN riskft.audit.model IS 'Name of the model or reducer';
 COMMENT ON COLUMN riskft.audit.owner IS 'Its owner after the change';
 COMMENT ON COLUMN riskft.audit.version IS 'Version that the change is about; NULL where it is about none';

@@ -107,7 +107,7 @@ FROM riskft.run r,
 WHERE r.run_id IN (SELECT x.run_id FROM riskft.visible_run x);
 COMMENT ON VIEW riskft.runs IS
     'Your trainings, reductions and selections: state, rows of each part, and what tuning the encoder brought';
-COMMENT ON COLUMN riskft.runs.kind IS 'train, reduce or select; a reduction has neither target nor method, a selection no method';
+COMMENT ON COLUMN riskft.runs.kind IS 'train, update, reduce or select; a reduction has neither target nor method, a selection no method';
 COMMENT ON COLUMN riskft.runs.model IS 'Name of the model or reducer; NULL of a selection';
 COMMENT ON COLUMN riskft.runs.rows_train IS
     'Rows outside the test part; each trains the models of all folds but its own';
@@ -135,9 +135,9 @@ SELECT m.name AS model, t.version, t.part, t.metric, t.value, t.ci_low, t.ci_hig
 FROM riskft.metric t JOIN riskft.model m USING (model_id)
 WHERE m.model_id IN (SELECT s.model_id FROM riskft.visible_model s);
 COMMENT ON VIEW riskft.metrics IS
-    'Figures of each version on its train rows (in sample), validation rows (out of fold), calibration rows (only with a time column and options.calibrate = ''recent'') and test rows';
+    'Figures of each version on its train rows (in sample), validation rows (out of fold), calibration rows (only with a time column and options.calibrate = ''recent'') and test rows; of an update also on the replayed test rows of the versions before';
 COMMENT ON COLUMN riskft.metrics.part IS
-    'train: scored by the version, which learnt from them; validation: each row by models that did not see it (where the encoder is tuned, the rows of one fold); test: nothing was fitted on them';
+    'train: scored by the version, which learnt from them; validation: each row by models that did not see it (where the encoder is tuned, the rows of one fold); test: nothing was fitted on them; replay: test rows of the versions that an update goes on from';
 
 CREATE VIEW riskft.branches WITH (security_barrier) AS
 SELECT m.name AS model, b.version, b.ordinal, b.branch, b.weight, b.auc, b.auc_without, b.gain,

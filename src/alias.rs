@@ -133,7 +133,8 @@ fn riskft_set_alias(
     }));
 }
 
-fn set(model: &str, alias: &str, version: i32, reason: Option<&str>) -> Result<()> {
+/// Lets an alias mean a version, for a role that may deploy the model.
+pub fn set(model: &str, alias: &str, version: i32, reason: Option<&str>) -> Result<()> {
     catalog::require(&object::existing(model, Kind::Model)?, Privilege::Deploy)?;
     check(model, alias, version)?;
     let by = Author::current();

@@ -15,6 +15,7 @@ const MAX_REASON: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     Train,
+    Update,
     Reduce,
     Import,
     Deploy,
@@ -40,6 +41,7 @@ impl Action {
     pub fn name(self) -> &'static str {
         match self {
             Action::Train => "train",
+            Action::Update => "update",
             Action::Reduce => "reduce",
             Action::Import => "import",
             Action::Deploy => "deploy",

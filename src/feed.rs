@@ -1,15 +1,19 @@
 //! Job header, a training's deployed version, and rows -> the trainer's standard input.
 
+use std::collections::BTreeMap;
+
+use riskft_core::artifact::Storage;
 use riskft_core::cell::{Cell, SourceColumn};
+use riskft_core::encode::value::{label, Scratch};
 use riskft_core::protocol::{
-    write_frame, BatchBuilder, JobHeader, ReductionHeader, SelectionHeader, FRAME_BATCH, FRAME_END,
-    FRAME_HEADER, FRAME_INCUMBENT_ENCODER, FRAME_INCUMBENT_VERSION, FRAME_REDUCTION,
-    FRAME_SELECTION,
+    write_frame, BatchBuilder, JobHeader, ReductionHeader, SelectionHeader, UpdateHeader,
+    FRAME_BATCH, FRAME_END, FRAME_HEADER, FRAME_INCUMBENT_ENCODER, FRAME_INCUMBENT_TRAINING,
+    FRAME_INCUMBENT_VERSION, FRAME_REDUCTION, FRAME_SELECTION, FRAME_UPDATE,
 };
 use riskft_core::refusal::{code, Refusal, Result};
 use serde::Serialize;
 
-use crate::catalog;
+use crate::catalog::{self, VersionFiles};
 use crate::listener::Listener;
 use crate::model_cache;
 use crate::relation::Scan;
@@ -30,8 +34,63 @@ pub fn training(
 ) -> Result<Option<i32>> {
     send_header(FRAME_HEADER, header, process)?;
     let incumbent = send_incumbent(&header.model, process, listener)?;
-    send_rows(scan, (&header.columns, None), process, listener, holds)?;
+    send_rows(scan, &header.columns, whole, process, listener, holds)?;
     Ok(incumbent)
+}
+
+/// What an update is fed with.
+pub struct UpdateJob<'a> {
+    pub header: &'a UpdateHeader,
+    /// The version that it goes on from.
+    pub files: &'a VersionFiles,
+    /// Places of the header's columns in the scan.
+    pub columns: &'a [usize],
+    /// Where labels are not the relation's; the last of the header's columns takes them.
+    pub labels: Option<Labels<'a>>,
+}
+
+/// Sends an update: header, the version that it goes on from, rows and end.
+pub fn update(
+    job: &UpdateJob<'_>,
+    scan: Scan,
+    process: &mut TrainerProcess,
+    listener: &mut Listener,
+    holds: &dyn Fn() -> bool,
+) -> Result<()> {
+    let UpdateJob { header, files, columns, labels } = job;
+    send_header(FRAME_UPDATE, header, process)?;
+    let stored = [
+        (FRAME_INCUMBENT_ENCODER, files.encoder_file.as_ref()),
+        (FRAME_INCUMBENT_VERSION, Some(&files.version_file)),
+        (FRAME_INCUMBENT_TRAINING, files.training_file.as_ref()),
+    ];
+    for (kind, file) in stored {
+        let Some(file) = file else { continue };
+        send_file(kind, &model_cache::open(file)?, process)?;
+    }
+    let mut scratch = Scratch::default();
+    let row = |row: &[Cell<'_>], batch: &mut BatchBuilder| {
+        let mut cells: Vec<Cell<'_>> = columns.iter().map(|column| row[*column]).collect();
+        if let Some(labels) = labels {
+            cells.push(labels.of(row, &mut scratch));
+        }
+        batch.push(&cells)
+    };
+    send_rows(scan, &header.columns, row, process, listener, holds)
+}
+
+/// Labels that are found by a key.
+pub struct Labels<'a> {
+    /// Place of the key among the scan's columns.
+    pub key: usize,
+    pub by_key: &'a BTreeMap<String, String>,
+}
+
+impl<'a> Labels<'a> {
+    fn of(&self, row: &[Cell<'_>], scratch: &mut Scratch) -> Cell<'a> {
+        let found = label(row[self.key], scratch).and_then(|key| self.by_key.get(key));
+        found.map_or(Cell::Null, |label| Cell::Text(label))
+    }
 }
 
 /// Sends a reduction: header, the cells of some of the scan's columns, and end.
@@ -44,7 +103,11 @@ pub fn reduction(
     holds: &dyn Fn() -> bool,
 ) -> Result<()> {
     send_header(FRAME_REDUCTION, header, process)?;
-    send_rows(scan, (&header.columns, Some(columns)), process, listener, holds)
+    let row = |row: &[Cell<'_>], batch: &mut BatchBuilder| {
+        let cells: Vec<Cell<'_>> = columns.iter().map(|column| row[*column]).collect();
+        batch.push(&cells)
+    };
+    send_rows(scan, &header.columns, row, process, listener, holds)
 }
 
 /// Sends a selection: header, rows and end.
@@ -56,7 +119,7 @@ pub fn selection(
     holds: &dyn Fn() -> bool,
 ) -> Result<()> {
     send_header(FRAME_SELECTION, header, process)?;
-    send_rows(scan, (&header.job.columns, None), process, listener, holds)
+    send_rows(scan, &header.job.columns, whole, process, listener, holds)
 }
 
 fn send_header(kind: u8, header: &impl Serialize, process: &mut TrainerProcess) -> Result<()> {
@@ -66,11 +129,16 @@ fn send_header(kind: u8, header: &impl Serialize, process: &mut TrainerProcess) 
     process.send(&frame(kind, &json)?)
 }
 
-/// Sends the scan's columns, or those at some places, row by row in batches, and the end; no copy of
-/// the table is kept.
+/// All cells of a row.
+fn whole(row: &[Cell<'_>], batch: &mut BatchBuilder) -> Result<()> {
+    batch.push(row)
+}
+
+/// Sends what `add` makes of the scan's rows, in batches, and the end; no copy of the table is kept.
 fn send_rows(
     mut scan: Scan,
-    (columns, places): (&[SourceColumn], Option<&[usize]>),
+    columns: &[SourceColumn],
+    mut add: impl FnMut(&[Cell<'_>], &mut BatchBuilder) -> Result<()>,
     process: &mut TrainerProcess,
     listener: &mut Listener,
     holds: &dyn Fn() -> bool,
@@ -79,13 +147,7 @@ fn send_rows(
     let mut more = true;
     while more {
         more = scan.next(|row| {
-            match places {
-                None => batch.push(row)?,
-                Some(places) => {
-                    let cells: Vec<Cell<'_>> = places.iter().map(|place| row[*place]).collect();
-                    batch.push(&cells)?;
-                }
-            }
+            add(row, &mut batch)?;
             if batch.size() >= BATCH_BYTES {
                 process.send(&frame(FRAME_BATCH, &batch.payload())?)?;
                 batch.clear();
@@ -136,11 +198,14 @@ fn send_incumbent(
         opened => opened?,
     };
     for (kind, bytes) in opened {
-        for piece in (*bytes).as_ref().chunks(BATCH_BYTES) {
-            process.send(&frame(kind, piece)?)?;
-        }
+        send_file(kind, &bytes, process)?;
     }
     Ok(Some(files.version))
+}
+
+fn send_file(kind: u8, bytes: &Storage, process: &mut TrainerProcess) -> Result<()> {
+    let bytes: &[u8] = (**bytes).as_ref();
+    bytes.chunks(BATCH_BYTES).try_for_each(|piece| process.send(&frame(kind, piece)?))
 }
 
 fn frame(kind: u8, payload: &[u8]) -> Result<Vec<u8>> {

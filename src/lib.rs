@@ -31,6 +31,7 @@
 //! | `select` | riskft_select |
 //! | `explain`, `table` | risk_explain, riskft_importance, riskft_effect; the rows of a set |
 //! | `reason`, `points` | risk_reasons; risk_points, risk_grade |
+//! | `feedback`, `update` | riskft_feedback; riskft_update |
 //! | `labelled` | the labelled rows of a relation, scored |
 //! | `evaluate`, `compare` | riskft_evaluate; riskft_compare |
 //! | `ab` | A/B tests: riskft_ab_start, riskft_ab_stop, riskft_ab_arm, risk_score_both, riskft_ab_evaluate |
@@ -63,6 +64,7 @@ mod evaluate;
 mod explain;
 mod fallback;
 mod feed;
+mod feedback;
 mod figures;
 mod import;
 mod json;
@@ -98,6 +100,7 @@ mod train;
 mod trainer_process;
 mod training;
 mod transfer;
+mod update;
 mod work;
 mod worker;
 
@@ -114,6 +117,7 @@ pgrx::extension_sql_file!("../sql/select.sql", name = "select", requires = ["vie
 pgrx::extension_sql_file!("../sql/explain.sql", name = "explain", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/drift.sql", name = "drift", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/fallback.sql", name = "fallback", requires = ["lifecycle"]);
+pgrx::extension_sql_file!("../sql/feedback.sql", name = "feedback", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/report.sql", name = "report", requires = ["views"]);
 pgrx::extension_sql_file!(
     "../sql/functions.sql",

@@ -14,7 +14,7 @@ use crate::spi::{self, Param};
 
 /// Tables whose rows belong to a model or a reducer. It goes first itself: that waits for whoever
 /// holds it to add a row to the others.
-const OF_A_MODEL: [&str; 24] = [
+const OF_A_MODEL: [&str; 25] = [
     "model",
     "version",
     "reducer",
@@ -34,6 +34,7 @@ const OF_A_MODEL: [&str; 24] = [
     "ab_test",
     "ab_evaluation",
     "ab_result",
+    "feedback",
     "deployment",
     "alias",
     "fallback",

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use riskft_core::artifact;
 use riskft_core::model::Model;
 use riskft_core::options::Deploy;
-use riskft_core::protocol::{BlobHeader, BlobKind, JobHeader, TrainingResult};
+use riskft_core::protocol::{BlobHeader, BlobKind, TrainingResult, UpdateReport};
 use riskft_core::refusal::{code, Refusal, Result};
-use serde_json::json;
+use serde_json::Value;
 
+use crate::alias;
 use crate::approval;
 use crate::audit::{self, Action, Author, Change};
 use crate::catalog::{self, Privilege};
@@ -26,6 +27,16 @@ pub struct Published {
     pub run: i64,
 }
 
+/// What a version is stored as.
+pub struct Order<'a> {
+    pub run: i64,
+    pub model: &'a str,
+    pub deploy: Deploy,
+    /// As the audit tells it.
+    pub action: Action,
+    pub detail: Value,
+}
+
 /// How a version came about.
 #[derive(Debug, Clone, Copy)]
 pub enum Candidate {
@@ -33,39 +44,48 @@ pub enum Candidate {
     Whole { incumbent: Option<i32> },
     /// A cancel ended its search: it is not deployed.
     CutShort,
+    /// Goes on from version `base`, which was deployed then; the AUC of old rows may fall by `loss`.
+    Update { base: i32, loss: f64 },
 }
+
+/// The alias of an update that is not deployed.
+const CHALLENGER: &str = "challenger";
 
 /// A model file as the trainer returned it.
 pub type Blob = (BlobHeader, Vec<u8>);
 
-/// Stores a version of the run `run`, whose row is there; also returns what was decided about its
-/// deployment, in words.
+/// What was decided about a version's deployment.
+pub struct Verdict {
+    pub deployed: bool,
+    pub words: String,
+}
+
+/// Stores a version of the run, whose row is there; also returns what was decided about its
+/// deployment.
 pub fn publish(
-    run: i64,
-    job: &JobHeader,
+    order: &Order<'_>,
     result: &TrainingResult,
     blobs: &[Blob],
     candidate: Candidate,
-) -> Result<(Published, String)> {
+) -> Result<(Published, Verdict)> {
     verify(blobs)?;
     let by = Author::current();
     let (published, model) = spi::as_owner(|| {
-        let stored = store(run, &job.model, result, blobs, &by.role)?;
-        let detail = json!({
-            "run": run, "method": job.method.name(), "digest": digest(result, BlobKind::Version)
-        });
-        let (action, version) = (Action::Train, Some(stored.0.version));
-        audit::write(&by, Change { action, model: &job.model, version, detail, reason: None })?;
+        let model = order.model;
+        let stored = store(order.run, model, result, blobs, &by.role)?;
+        let (action, detail) = (order.action, order.detail.clone());
+        let version = Some(stored.0.version);
+        audit::write(&by, Change { action, model, version, detail, reason: None })?;
         Ok(stored)
     })?;
     // The row is locked now: a model that another role made meanwhile is refused, or one whose
     // grant was taken back, and the statement's end takes the rows back.
     // What others have committed since the statement began counts.
     let may_deploy = spi::latest(|| {
-        catalog::require_training(&job.model, job.options.deploy)?;
+        catalog::require_training(order.model, order.deploy)?;
         catalog::holds(&model, Privilege::Deploy)
     })?;
-    let verdict = decide_deployment(job, result, &published, candidate, may_deploy)?;
+    let verdict = decide_deployment(order, result, &published, candidate, may_deploy)?;
     Ok((published, verdict))
 }
 
@@ -213,24 +233,28 @@ fn store_version(model: &ModelRow, run: i64, result: &TrainingResult) -> Result<
 }
 
 fn decide_deployment(
-    job: &JobHeader,
+    order: &Order<'_>,
     result: &TrainingResult,
     new: &Published,
     candidate: Candidate,
     may_deploy: bool,
-) -> Result<String> {
+) -> Result<Verdict> {
     let deployed = spi::as_owner(|| {
         let rows = spi::query(
             "SELECT deployed_version FROM riskft.model WHERE name = $1",
-            &[Param::Text(&job.model)],
+            &[Param::Text(order.model)],
             false,
             |row| row.get::<i32>(1),
         )?;
         Ok(rows.into_iter().next().flatten())
     })?;
-    let name = &job.model;
+    let name = order.model;
     let (mut deploy, mut why) = match candidate {
-        Candidate::Whole { incumbent } => verdict(job.options.deploy, deployed, incumbent, result),
+        Candidate::Whole { incumbent } => verdict(order.deploy, deployed, incumbent, result),
+        Candidate::Update { base, loss } => {
+            let report = result.update.clone().unwrap_or_default();
+            of_update(order.deploy, deployed == Some(base), &report, base, loss)
+        }
         Candidate::CutShort => {
             let call = format!("riskft_deploy({}, {})", catalog::literal(name), new.version);
             (false, format!("a cancel ended its search; SELECT {call} deploys it"))
@@ -244,14 +268,52 @@ fn decide_deployment(
         deploy = false;
         why += &format!("; somebody else approves it first: {}", approval::call(name, new.version));
     }
-    if !deploy {
-        return Ok(format!(
-            "version {} of model \"{name}\" is stored but not deployed: {why}",
-            new.version
-        ));
+    let version = new.version;
+    if deploy {
+        deployment::switch(name, version, Some(&why))?;
+        let words = format!("version {version} of model \"{name}\" is deployed: {why}");
+        return Ok(Verdict { deployed: true, words });
     }
-    deployment::switch(name, new.version, Some(&why))?;
-    Ok(format!("version {} of model \"{name}\" is deployed: {why}", new.version))
+    let mut words =
+        format!("version {version} of model \"{name}\" is stored but not deployed: {why}");
+    if matches!(candidate, Candidate::Update { .. }) && may_deploy {
+        alias::set(name, CHALLENGER, version, Some(&why))?;
+        words += &format!("; {name}@{CHALLENGER} means it now");
+    }
+    Ok(Verdict { deployed: false, words })
+}
+
+/// Whether an update is deployed, and why: not worse on old rows, better on new ones.
+fn of_update(
+    rule: Deploy,
+    is_deployed: bool,
+    report: &UpdateReport,
+    base: i32,
+    loss: f64,
+) -> (bool, String) {
+    match rule {
+        Deploy::Always => return (true, "option deploy is \"always\"".to_owned()),
+        Deploy::Never => return (false, "option deploy is \"never\"".to_owned()),
+        Deploy::Auto if !is_deployed => {
+            return (false, format!("version {base} is not the deployed one any more"));
+        }
+        Deploy::Auto => {}
+    }
+    let figure = |auc: Option<f64>| auc.map_or("unknown".to_owned(), |auc| format!("{auc:.4}"));
+    let new = &report.new;
+    let of_new = format!(
+        "log-loss {:.4} against {:.4} of version {base} on {} new rows",
+        new.log_loss_after, new.log_loss_before, new.rows
+    );
+    let Some(old) = &report.old else { return (new.is_better(), of_new) };
+    let of_old = format!(
+        "AUC {} against {} on {} old rows (limit of its fall {loss} and one standard error, {})",
+        figure(old.auc_after),
+        figure(old.auc_before),
+        old.rows,
+        figure(old.standard_error)
+    );
+    (new.is_better() && old.holds(loss), format!("{of_new}; {of_old}"))
 }
 
 /// Whether the new version is deployed, and why. "Not worse" means: its AUC on the test rows lies

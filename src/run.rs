@@ -50,7 +50,7 @@ pub fn next_id() -> Result<i64> {
 
 /// What a run's row tells of its arguments.
 pub struct Entry<'a> {
-    /// train | reduce | select
+    /// train | update | reduce | select
     pub kind: &'static str,
     /// Of the model or reducer; a selection has none.
     pub name: Option<&'a str>,

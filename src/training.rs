@@ -7,14 +7,16 @@
 use pgrx::pg_sys;
 use riskft_core::protocol::{BlobKind, Event, JobHeader, TrainingResult, PROTOCOL, SEARCH};
 use riskft_core::refusal::{Refusal, Result};
+use serde_json::json;
 
+use crate::audit::Action;
 use crate::base;
 use crate::catalog;
 use crate::feed;
 use crate::listener::Answer;
 use crate::lock::Held;
 use crate::progress::StatusFile;
-use crate::publish::{self, Blob, Candidate, Published};
+use crate::publish::{self, Blob, Candidate, Order, Published};
 use crate::relation::Scan;
 use crate::reprieve::Reprieve;
 use crate::request::Request;
@@ -133,12 +135,23 @@ impl Training {
             true => Candidate::CutShort,
             false => Candidate::Whole { incumbent: self.incumbent },
         };
-        let (published, verdict) =
-            publish::publish(self.work.run.id, header, result, blobs, candidate)?;
+        let run = self.work.run.id;
+        let order = Order {
+            run,
+            model: &header.model,
+            deploy: header.options.deploy,
+            action: Action::Train,
+            detail: json!({
+                "run": run,
+                "method": header.method.name(),
+                "digest": publish::digest(result, BlobKind::Version),
+            }),
+        };
+        let (published, verdict) = publish::publish(&order, result, blobs, candidate)?;
         let mut notices = self.work.listener.notices();
-        notices.push(verdict.clone());
+        notices.push(verdict.words.clone());
         run::complete(&self.work.run, &result.ledger, &notices)?;
-        self.work.listener.notice(verdict);
+        self.work.listener.notice(verdict.words);
         Ok(published)
     }
 

@@ -188,6 +188,7 @@ fn result(manifest: &Manifest) -> TrainingResult {
         gate: manifest.gate.clone(),
         ledger: Ledger::default(),
         incumbent: None,
+        update: None,
         blobs: manifest.files.clone(),
     }
 }

@@ -11,6 +11,7 @@ mod reduce;
 mod scale;
 mod speed;
 mod training;
+mod update;
 
 use std::path::Path;
 
@@ -30,9 +31,10 @@ fn main() {
         "explain" => explain::measure(),
         "scale" => scale::measure(),
         "speed" => speed::measure(),
+        "update" => update::measure(),
         other => {
             eprintln!(
-                "riskft-bench: no section \"{other}\"; ab, accuracy, cells, cost, drift, explain, reduce, scale or speed"
+                "riskft-bench: no section \"{other}\"; ab, accuracy, cells, cost, drift, explain, reduce, scale, speed or update"
             );
             std::process::exit(2);
         }

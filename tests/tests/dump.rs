@@ -31,6 +31,7 @@ const TABLES: &[&str] = &[
     "drift_point",
     "drift_line",
     "drift_outcome",
+    "feedback",
     "reason_code",
     "grade",
     "blob",
@@ -64,6 +65,7 @@ fn origin(cluster: &Cluster) -> (Database<'_>, String) {
     analyst.run(&small_training("m", "loans", "\"seed\": 9, \"deploy\": \"always\", "));
     fixture::more_figures(&database);
     analyst.run("SELECT riskft_monitor('m', 'loans', 'defaulted')");
+    analyst.run("SELECT riskft_feedback('m', 'loans', 'loan_id', 'defaulted')");
     analyst.run("CALL riskft_reduce('pca', 'SELECT loan_id, amount FROM loans', 2)");
     analyst.run("SELECT riskft_set_alias('m', 'challenger', 1, 'it was the first')");
     // From here on the bare name routes.
@@ -167,6 +169,11 @@ fn trains_on(session: &mut Session, version: i32) {
     assert_eq!(row.get::<_, i32>("version"), version);
     assert!(row.get::<_, i64>("run") > runs);
     session.run(&small_training("new", "loans", ""));
+    // By the outcomes that were restored.
+    session.run(
+        r#"CALL riskft_update('m', 'loans', key => 'loan_id', options =>
+               '{"epochs": 1, "gate": {"auc_loss": 1, "change_q999": 1, "change_max": 1, "flips": 1}}')"#,
+    );
 }
 
 #[test]

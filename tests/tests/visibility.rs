@@ -96,6 +96,7 @@ fn the_catalogue_is_closed_to_plain_roles() {
         "drift_point",
         "effect",
         "feature",
+        "feedback",
         "grade",
         "importance",
         "metric",
