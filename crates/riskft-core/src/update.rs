@@ -35,9 +35,9 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            epochs: 10,
-            learning_rate: 5e-4,
-            patience: 3,
+            epochs: 4,
+            learning_rate: 1e-3,
+            patience: 2,
             recalibrate: true,
             old_loss: 0.005,
             deploy: Deploy::Auto,
