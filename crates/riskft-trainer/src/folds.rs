@@ -58,7 +58,7 @@ impl Folds {
     }
 
     /// The models of an update: each leaves out a fold of `fitted`, the new rows, and trains on the other
-    /// ones and on all of `replayed`, which weigh as much as the new rows in sum. As those are not fitted rows, logits are of the new rows' level
+    /// ones and on all of `replayed`. As those are not fitted rows, logits are of the new rows' level
     /// ([`Folds::shift`]).
     pub fn of_update(
         rows: &Rows,
@@ -83,10 +83,7 @@ impl Folds {
         }
         let size = fitted.len() + replayed.len();
         let repeats = models.div_ceil(options.folds).max(1);
-        let mut weights = vec![1.0; count];
-        let old = (fitted.len() as f32 / replayed.len().max(1) as f32).max(1.0);
-        replayed.iter().for_each(|place| weights[*place as usize] = old);
-        Folds { shares, weights, fitted, repeats, size }
+        Folds { shares, weights: vec![1.0; count], fitted, repeats, size }
     }
 
     /// The first models alone, and the rows that one of them leaves out: less than a whole run, for
