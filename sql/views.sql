@@ -77,7 +77,7 @@ FROM riskft.run r
 WHERE r.state = 'queued'
   AND (riskft.is_own(r.owner) OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'));
 COMMENT ON VIEW riskft.progress IS
-    'Trainings queued or under way, reductions and selections, of your roles; of all roles for members of pg_read_all_stats';
+    'Trainings queued or under way, reductions, selections and score tables, of your roles; of all roles for members of pg_read_all_stats';
 
 CREATE VIEW riskft.runs WITH (security_barrier) AS
 SELECT r.run_id AS run, r.kind, r.model_name AS model, r.owner, s.state, r.relation, r.target, r.method,

@@ -169,7 +169,8 @@ fn send_rows(
     Ok(())
 }
 
-fn require_locks(holds: &dyn Fn() -> bool) -> Result<()> {
+/// Refuses to go on where a function of the relation has released a lock.
+pub fn require_locks(holds: &dyn Fn() -> bool) -> Result<()> {
     if holds() {
         return Ok(());
     }

@@ -27,6 +27,7 @@
 //! | `call_site`, `row` | functions of a name: what they resolved; the cells of a row, by column name |
 //! | `meaning` | what a model's name means for a row |
 //! | `score` | risk_score, risk_score_json |
+//! | `score_table` | riskft_score_table |
 //! | `reduce`, `project` | riskft_reduce; riskft_project, riskft.loadings |
 //! | `select` | riskft_select |
 //! | `explain`, `table` | risk_explain, riskft_importance, riskft_effect; the rows of a set |
@@ -91,6 +92,7 @@ mod rights;
 mod row;
 mod run;
 mod score;
+mod score_table;
 mod select;
 mod settings;
 mod spi;
@@ -119,6 +121,7 @@ pgrx::extension_sql_file!("../sql/drift.sql", name = "drift", requires = ["views
 pgrx::extension_sql_file!("../sql/fallback.sql", name = "fallback", requires = ["lifecycle"]);
 pgrx::extension_sql_file!("../sql/feedback.sql", name = "feedback", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/report.sql", name = "report", requires = ["views"]);
+pgrx::extension_sql_file!("../sql/score_table.sql", name = "score_table", requires = ["views"]);
 pgrx::extension_sql_file!(
     "../sql/functions.sql",
     name = "functions",

@@ -15,6 +15,7 @@ const RUN: u16 = 21_062;
 const DISPATCHER: u16 = 21_063;
 const TRAINER: u16 = 21_064;
 const ROW: u16 = 21_065;
+const SCORE_TABLE: u16 = 21_066;
 
 /// What is locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub enum Lock {
     Dispatcher,
     /// One of the server's places for a trainer (riskft.max_trainers).
     Trainer(u32),
+    /// Writing a table of scores of this database.
+    ScoreTable(Oid),
 }
 
 /// A lock that this process holds; dropping it releases it.
@@ -43,6 +46,7 @@ impl Lock {
             Lock::Row(run) => (database, (run >> 32) as u32, run as u32, ROW),
             Lock::Dispatcher => (database, 0, 0, DISPATCHER),
             Lock::Trainer(place) => (0, 0, place, TRAINER),
+            Lock::ScoreTable(table) => (database, 0, u32::from(table), SCORE_TABLE),
         };
         pg_sys::LOCKTAG {
             locktag_field1: database,
@@ -73,10 +77,12 @@ impl Lock {
 }
 
 impl Lock {
-    /// Takes the lock until the end of the transaction, or of the subtransaction that rolls back.
-    pub fn take_for_transaction(self) {
-        // SAFETY: a transaction's lock of a well-formed tag, which no other process takes.
-        unsafe { pg_sys::LockAcquire(&self.tag(), EXCLUSIVE, false, true) };
+    /// Takes the lock until the end of the transaction, or of the subtransaction that rolls back,
+    /// unless another process holds it; whether it is held then.
+    pub fn take_for_transaction(self) -> bool {
+        // SAFETY: a transaction's lock of a well-formed tag.
+        let taken = unsafe { pg_sys::LockAcquire(&self.tag(), EXCLUSIVE, false, true) };
+        taken != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::ffi::{CStr, CString};
 
-use pgrx::pg_sys::{self, Datum};
+use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{check_for_interrupts, PgSqlErrorCode, PgTryBuilder};
 use riskft_core::cell::{Cell, SourceColumn};
 use riskft_core::refusal::{code, Refusal, Result};
@@ -29,7 +29,7 @@ impl Relation {
         let select = if looks_like_query(text) {
             text.to_owned()
         } else {
-            format!("SELECT * FROM {}", qualified_name(text)?)
+            format!("SELECT * FROM {}", existing(text)?.qualified())
         };
         let select = CString::new(select)
             .map_err(|_| invalid_relation("It holds a zero byte.".to_owned()))?;
@@ -48,6 +48,27 @@ impl Relation {
     /// The one SELECT.
     pub fn text(&self) -> String {
         self.select.to_string_lossy().into_owned()
+    }
+
+    /// The SELECT without the semicolon that may follow it: fit to stand in parentheses, on lines of
+    /// its own, for a comment may end it.
+    pub fn body(&self) -> String {
+        // SAFETY: the text was parsed as one statement before; the list lives in the current memory
+        // context.
+        let (start, length) = unsafe {
+            let list =
+                pg_sys::raw_parser(self.select.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+            let raw = nth(list, 0).cast::<pg_sys::RawStmt>();
+            ((*raw).stmt_location, (*raw).stmt_len)
+        };
+        let text = self.text();
+        let start = usize::try_from(start).unwrap_or(0);
+        // Length 0 means up to the end.
+        let end = match usize::try_from(length) {
+            Ok(0) | Err(_) => text.len(),
+            Ok(length) => start + length,
+        };
+        text.get(start..end).unwrap_or(&text).to_owned()
     }
 
     /// Whether the SELECT names a temporary table or view.
@@ -87,45 +108,62 @@ fn looks_like_query(text: &str) -> bool {
         && next.is_some_and(|c| c.is_whitespace() || c == '(' || c == '*')
 }
 
-/// The schema-qualified, quoted name of an existing relation.
-fn qualified_name(text: &str) -> Result<String> {
+/// An existing relation.
+pub struct Named {
+    pub id: Oid,
+    schema: String,
+    name: String,
+}
+
+impl Named {
+    /// Its name with its schema, quoted.
+    pub fn qualified(&self) -> String {
+        format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
+    }
+}
+
+fn existing(text: &str) -> Result<Named> {
+    let no_name = |text: &str| invalid_relation(format!("The text is \"{}\".", shortened(text)));
+    named(text, no_name)?.ok_or_else(|| {
+        Refusal::new("42P01", format!("relation \"{}\" does not exist", shortened(text)))
+            .detail("No table or view of this name is on the search path.")
+            .hint("Write the schema before the name, and quote names that are not lower case.")
+    })
+}
+
+/// The relation that a name means, as `regclass` resolves it; `no_name` refuses what is no name.
+pub fn named(text: &str, no_name: fn(&str) -> Refusal) -> Result<Option<Named>> {
     let lookup = || {
         spi::query(
-            "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text
+            "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.oid
              FROM pg_catalog.pg_class c
              JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
              WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)",
             &[Param::Text(text)],
             true,
-            |row| {
-                (row.get::<String>(1).unwrap_or_default(), row.get::<String>(2).unwrap_or_default())
+            |row| Named {
+                id: row.get(3).unwrap_or(Oid::INVALID),
+                schema: row.get(1).unwrap_or_default(),
+                name: row.get(2).unwrap_or_default(),
             },
         )
     };
     // A name that cannot be parsed (a stray quote, four parts) or that leads to another database is
     // an ERROR in to_regclass; nothing was changed, so the statement may go on to its own refusal.
-    let no_name = || Err(invalid_relation(format!("The text is \"{}\".", shortened(text))));
+    let refused = |_| Err(no_name(text));
     let found = PgTryBuilder::new(lookup)
-        .catch_when(PgSqlErrorCode::ERRCODE_INVALID_NAME, |_| no_name())
-        .catch_when(PgSqlErrorCode::ERRCODE_SYNTAX_ERROR, |_| no_name())
-        .catch_when(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, |_| no_name())
+        .catch_when(PgSqlErrorCode::ERRCODE_INVALID_NAME, refused)
+        .catch_when(PgSqlErrorCode::ERRCODE_SYNTAX_ERROR, refused)
+        .catch_when(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, refused)
         .execute()?;
-    let Some((schema, name)) = found.into_iter().next() else {
-        return Err(Refusal::new(
-            "42P01",
-            format!("relation \"{}\" does not exist", shortened(text)),
-        )
-        .detail("No table or view of this name is on the search path.")
-        .hint("Write the schema before the name, and quote names that are not lower case."));
-    };
-    Ok(format!("{}.{}", quote_identifier(&schema), quote_identifier(&name)))
+    Ok(found.into_iter().next())
 }
 
 fn shortened(text: &str) -> &str {
     riskft_core::protocol::cut(text, 100)
 }
 
-fn quote_identifier(name: &str) -> String {
+pub fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
@@ -304,6 +342,19 @@ impl Scan {
         })
     }
 
+    /// How the cells of the SELECT's column at a place are read; 42703 for a type that is not.
+    pub fn reader(&self, place: usize) -> Result<Reader> {
+        self.readers.get(place).copied().flatten().ok_or_else(|| {
+            invalid_relation(format!("Column {} is of a type that is not read.", place + 1))
+        })
+    }
+
+    /// The SELECT's columns; they live as long as the scan is open.
+    pub fn description(&self) -> pg_sys::TupleDesc {
+        // SAFETY: the portal is open.
+        unsafe { (*self.portal).tupDesc }
+    }
+
     /// Hands the next rows to `sink`, cells in the order of `columns`; false at the end.
     pub fn next(&mut self, mut sink: impl FnMut(&[Cell<'_>]) -> Result<()>) -> Result<bool> {
         self.next_raw(|cells, _, _| sink(cells))
@@ -314,9 +365,33 @@ impl Scan {
         &mut self,
         mut sink: impl FnMut(&[Cell<'_>], &[Datum], &[bool]) -> Result<()>,
     ) -> Result<bool> {
+        let readers = self.readers.clone();
+        let mut cells = Vec::with_capacity(self.columns.len());
+        self.next_values(|values, nulls| {
+            cells.clear();
+            for (column, reader) in readers.iter().enumerate() {
+                let Some(reader) = reader else { continue };
+                let cell = match nulls[column] {
+                    true => Cell::Null,
+                    // SAFETY: the reader was made for the column's type; the cell is used within this
+                    // call, which the value outlives.
+                    false => unsafe { reader.read(values[column]) },
+                };
+                cells.push(cell);
+            }
+            sink(&cells, values, nulls)
+        })
+    }
+
+    /// Hands the next rows to `sink`, as a value and whether it is null for each column of the SELECT;
+    /// false at the end. What is allocated there goes with the rows.
+    pub fn next_values(
+        &mut self,
+        mut sink: impl FnMut(&mut [Datum], &mut [bool]) -> Result<()>,
+    ) -> Result<bool> {
         check_for_interrupts!();
-        // SAFETY: SPI is connected and the portal open. Cells point into the fetched tuples or
-        // into batch_memory; both live until the end of this call, the cells not beyond it.
+        // SAFETY: SPI is connected and the portal open. Values point into the fetched tuples or
+        // into batch_memory; both live until the end of this call, and so does what is made of them.
         unsafe {
             pg_sys::SPI_cursor_fetch(self.portal, true, FETCH as _);
             let table = pg_sys::SPI_tuptable;
@@ -324,7 +399,6 @@ impl Scan {
             let before = pg_sys::MemoryContextSwitchTo(self.batch_memory);
             let mut values = vec![Datum::from(0); self.readers.len()];
             let mut nulls = vec![true; self.readers.len()];
-            let mut cells = Vec::with_capacity(self.columns.len());
             for index in 0..rows {
                 let tuple = *(*table).vals.add(index);
                 pg_sys::heap_deform_tuple(
@@ -333,13 +407,7 @@ impl Scan {
                     values.as_mut_ptr(),
                     nulls.as_mut_ptr(),
                 );
-                cells.clear();
-                for (column, reader) in self.readers.iter().enumerate() {
-                    let Some(reader) = reader else { continue };
-                    let cell = if nulls[column] { Cell::Null } else { reader.read(values[column]) };
-                    cells.push(cell);
-                }
-                sink(&cells, &values, &nulls)?;
+                sink(&mut values, &mut nulls)?;
             }
             pg_sys::MemoryContextSwitchTo(before);
             pg_sys::MemoryContextReset(self.batch_memory);

@@ -23,6 +23,8 @@ pub enum Param<'a> {
     /// Microseconds since 2000-01-01, UTC.
     Timestamp(i64),
     Role(Oid),
+    /// A relation, an operator, a collation.
+    Object(Oid),
 }
 
 impl Param<'_> {
@@ -35,7 +37,7 @@ impl Param<'_> {
             Param::Int8(v) => (pg_sys::INT8OID, v.into_datum()),
             Param::Float8(v) => (pg_sys::FLOAT8OID, v.into_datum()),
             Param::OptionalFloat8(v) => (pg_sys::FLOAT8OID, v.into_datum()),
-            Param::Role(v) => (pg_sys::OIDOID, v.into_datum()),
+            Param::Role(v) | Param::Object(v) => (pg_sys::OIDOID, v.into_datum()),
             Param::Timestamp(v) => (pg_sys::TIMESTAMPTZOID, v.into_datum()),
             Param::Bytes(v) => (pg_sys::BYTEAOID, v.into_datum()),
         }

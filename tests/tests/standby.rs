@@ -96,6 +96,7 @@ fn writing_is_refused_at_once(session: &mut Session) {
         train(true).as_str(),
         train(false).as_str(),
         &format!("SELECT riskft_monitor('m', '{slow}')"),
+        "CALL riskft_score_table('m', 'loans', 'scores', 'loan_id')",
         "SELECT riskft_deploy('m', 1)",
         "SELECT riskft_rollback('m')",
         "SELECT riskft_set_alias('m', 'a', 1)",
