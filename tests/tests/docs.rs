@@ -6,8 +6,14 @@ use std::path::Path;
 
 use riskft_tests::{fixture, Database};
 
-const DOCUMENTS: &[&str] =
-    &["README.md", "docs/operate.md", "docs/reference.md", "docs/clients.md", "docs/security.md"];
+const DOCUMENTS: &[&str] = &[
+    "README.md",
+    "docs/operate.md",
+    "docs/reference.md",
+    "docs/clients.md",
+    "docs/security.md",
+    "docs/superset.md",
+];
 
 struct Block {
     line: usize,
