@@ -49,6 +49,7 @@ struct ModelRow {
     object: Object,
     files: Option<VersionFiles>,
     running_test: Option<i32>,
+    falls_back: bool,
 }
 
 /// What the current role may score.
@@ -56,20 +57,24 @@ pub struct Scorable {
     pub files: VersionFiles,
     /// Number of the A/B test that runs on the model's bare name.
     pub running_test: Option<i32>,
+    /// Whether the bare name means alias backup instead.
+    pub falls_back: bool,
 }
 
 /// The files of a version that the current role may score.
 pub fn scorable(wanted: &ModelName<'_>) -> Result<VersionFiles> {
-    scorable_with_test(wanted).map(|scorable| scorable.files)
+    scorable_and_beside(wanted).map(|scorable| scorable.files)
 }
 
-/// [`scorable`], with the test that stands beside the version.
-pub fn scorable_with_test(wanted: &ModelName<'_>) -> Result<Scorable> {
+/// [`scorable`], with what stands beside the version on the bare name.
+pub fn scorable_and_beside(wanted: &ModelName<'_>) -> Result<Scorable> {
     let row = spi::as_owner(|| read_model(wanted))?;
     let row = row.ok_or_else(|| unknown_model(wanted.name))?;
     require(&row.object.of_kind(Kind::Model)?, Privilege::Score)?;
     match row.files {
-        Some(files) => Ok(Scorable { files, running_test: row.running_test }),
+        Some(files) => {
+            Ok(Scorable { files, running_test: row.running_test, falls_back: row.falls_back })
+        }
         None => Err(wanted.unknown()?),
     }
 }
@@ -131,7 +136,8 @@ pub fn deployed(name: &str) -> Result<Option<VersionFiles>> {
 fn read_model(wanted: &ModelName<'_>) -> Result<Option<ModelRow>> {
     let rows = spi::query(
         "SELECT m.owner::text, m.kind, v.version, v.version_digest, b.length,
-                v.encoder_digest, e.length, v.training_digest, t.length, m.running_test
+                v.encoder_digest, e.length, v.training_digest, t.length, m.running_test,
+                (SELECT f.active FROM riskft.fallback f WHERE f.model_id = m.model_id)
          FROM riskft.model m
          LEFT JOIN riskft.alias a ON a.model_id = m.model_id AND a.alias = $3
          LEFT JOIN riskft.version v ON v.model_id = m.model_id
@@ -166,7 +172,8 @@ fn read_model(wanted: &ModelName<'_>) -> Result<Option<ModelRow>> {
                 name: wanted.name.to_owned(),
                 owner: row.get(1).unwrap_or_default(),
             };
-            ModelRow { object, files, running_test: row.get(10) }
+            let falls_back = row.get(11).unwrap_or(false);
+            ModelRow { object, files, running_test: row.get(10), falls_back }
         },
     )?;
     Ok(rows.into_iter().next())

@@ -1,5 +1,5 @@
 //! What a model's name means for a row. A version, most of the time; the bare name of a model with an A/B
-//! test means the version of the row's arm. All functions of a model and a row ask here.
+//! test means the version of the row's arm, and while a fallback is active the backup, whatever test runs. All functions of a model and a row ask here.
 
 use std::cell::OnceCell;
 
@@ -10,7 +10,8 @@ use riskft_core::refusal::Result;
 use crate::ab::test::Test;
 use crate::alias::{ModelName, Which};
 use crate::call_site::Named;
-use crate::catalog::{self, VersionFiles};
+use crate::catalog::{self, Scorable, VersionFiles};
+use crate::fallback::BACKUP;
 use crate::model_cache::{self, SharedScorer};
 
 /// The versions that a name means.
@@ -31,14 +32,30 @@ impl Named for Meaning {
 
     fn find(name: &str, kernel: Kernel) -> Result<Self> {
         let wanted = ModelName::parse(name);
-        let scorable = catalog::scorable_with_test(&wanted)?;
-        let running = match wanted.which {
-            Which::Bare => scorable.running_test,
-            Which::Deployed | Which::Number(_) | Which::Alias(_) => None,
-        };
+        let scorable = catalog::scorable_and_beside(&wanted)?;
+        if let Some(backup) = backup(&wanted, &scorable)? {
+            return Ok(Meaning { version: Version::new(backup, kernel), tested: None });
+        }
+        let running = scorable.running_test.filter(|_| wanted.which == Which::Bare);
         let tested = running.map(|test| Tested::find(wanted.name, test, kernel)).transpose()?;
         Ok(Meaning { version: Version::new(scorable.files, kernel), tested })
     }
+}
+
+/// The version that scores all rows of a table: of a bare name the deployed one, whatever test runs, or the
+/// backup while a fallback is active.
+pub fn whole(wanted: &ModelName<'_>) -> Result<VersionFiles> {
+    let scorable = catalog::scorable_and_beside(wanted)?;
+    Ok(backup(wanted, &scorable)?.unwrap_or(scorable.files))
+}
+
+/// What a bare name means while a fallback is active.
+fn backup(wanted: &ModelName<'_>, scorable: &Scorable) -> Result<Option<VersionFiles>> {
+    if wanted.which != Which::Bare || !scorable.falls_back {
+        return Ok(None);
+    }
+    let backup = ModelName { name: wanted.name, which: Which::Alias(BACKUP) };
+    catalog::scorable(&backup).map(Some)
 }
 
 impl Tested {

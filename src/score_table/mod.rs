@@ -20,6 +20,7 @@ use crate::catalog;
 use crate::error::or_raise;
 use crate::feed;
 use crate::lock::{Held, Lock};
+use crate::meaning;
 use crate::model_cache;
 use crate::progress::StatusFile;
 use crate::relation::Relation;
@@ -133,7 +134,7 @@ impl Request {
 
     fn refresh(&self, commits: bool) -> Result<Done> {
         // Resolved once: what is deployed meanwhile has no say.
-        let files = catalog::scorable(&ModelName::parse(&self.model))?;
+        let files = meaning::whole(&ModelName::parse(&self.model))?;
         let scorer = model_cache::scorer(&files, settings::kernel()?)?;
         let model = scorer.borrow().model_arc();
         let wanted = model.specification().encoding.columns.iter().map(|c| c.name.as_str());

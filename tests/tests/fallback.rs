@@ -212,3 +212,25 @@ fn bad_calls_are_clear_errors() {
     analyst.run("SET default_transaction_read_only = on");
     refuses(&mut analyst, "SELECT riskft_fallback_start('m')", "25006");
 }
+
+/// The backup takes the place of both arms, and a score table follows what the bare name means.
+#[test]
+fn a_fallback_goes_before_a_test_of_versions() {
+    let (_database, mut analyst) = models();
+    analyst.run(&small_training("m", "loans", "\"seed\": 5, \"deploy\": \"never\", "));
+    analyst.run("SELECT riskft_ab_start('m', '3', share => 1, key => 'loan_id')");
+    let third = score(&mut analyst, "m@3");
+    assert_eq!(score(&mut analyst, "m"), third);
+    let kept = |session: &mut Session| -> i32 {
+        session.run("CALL riskft_score_table('m', 'loans', 'kept', key => 'loan_id')");
+        session.value("SELECT DISTINCT version FROM kept")
+    };
+    assert_eq!(kept(&mut analyst), 1, "a table is scored by one version");
+    analyst.run("SELECT riskft_fallback_start('m')");
+    let second = score(&mut analyst, "m@2");
+    assert_eq!(score(&mut analyst, "m"), second);
+    assert_eq!(kept(&mut analyst), 2);
+    analyst.run("SELECT riskft_fallback_stop('m')");
+    assert_eq!(score(&mut analyst, "m"), third, "the test goes on");
+    assert_eq!(kept(&mut analyst), 1);
+}
