@@ -127,7 +127,7 @@ impl Split {
 
 #[cfg(test)]
 mod tests {
-    use super::{Arm, Key, Split};
+    use super::{Arm, Key, Split, PLACES};
 
     fn text(key: Key<'_>) -> Option<String> {
         let mut text = "before".to_owned();
@@ -209,7 +209,8 @@ mod tests {
     fn places_are_uniform() {
         let split = Split::new(1, 1, 0.0);
         let mut bins = [0.0f64; 100];
-        (0..KEYS).for_each(|key| bins[(split.place(&key.to_string()) * 100 >> 53) as usize] += 1.0);
+        let bin = |key: usize| (split.place(&key.to_string()) * 100 / PLACES) as usize;
+        (0..KEYS).for_each(|key| bins[bin(key)] += 1.0);
         // Chi-squared of 99 degrees of freedom: mean 99, standard deviation 14.1.
         let expected = KEYS as f64 / 100.0;
         let chi: f64 = bins.iter().map(|n| (n - expected).powi(2) / expected).sum();
