@@ -41,6 +41,7 @@ const TABLES: &[&str] = &[
     "ab_result",
     "deployment",
     "alias",
+    "fallback",
     "approval",
     "audit_entry",
     "privilege",
@@ -68,6 +69,7 @@ fn origin(cluster: &Cluster) -> (Database<'_>, String) {
     analyst.run("SELECT riskft_feedback('m', 'loans', 'loan_id', 'defaulted')");
     analyst.run("CALL riskft_reduce('pca', 'SELECT loan_id, amount FROM loans', 2)");
     analyst.run("SELECT riskft_set_alias('m', 'challenger', 1, 'it was the first')");
+    analyst.run("SELECT riskft_fallback('m', 'psi > 1000', 'é')");
     // From here on the bare name routes.
     analyst.run(
         "SELECT riskft_ab_start('m', 'challenger', 0.5, 'loan_id', reason => 'é');
