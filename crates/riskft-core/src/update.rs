@@ -35,7 +35,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            epochs: 4,
+            epochs: 3,
             learning_rate: 1e-3,
             patience: 2,
             recalibrate: true,
