@@ -1,7 +1,7 @@
 //! riskft_fallback: a rule over drift, the switch to alias backup and back, and who may.
 
 use riskft_tests::fixture::{small_model, small_training};
-use riskft_tests::{refuses, Database, Session};
+use riskft_tests::{fails, refuses, Database, Session};
 
 const SCORE: &str = "SELECT sum(risk_score('m', l)) FROM loans l";
 const STATE: &str =
@@ -210,7 +210,7 @@ fn bad_calls_are_clear_errors() {
     let error = refuses(&mut analyst, "SELECT riskft_fallback_start('m')", "55000");
     assert_eq!(error.message(), "model \"m\" has no alias backup");
     analyst.run("SET default_transaction_read_only = on");
-    refuses(&mut analyst, "SELECT riskft_fallback_start('m')", "25006");
+    fails(&mut analyst, "SELECT riskft_fallback_start('m')", "25006");
 }
 
 /// The backup takes the place of both arms, and a score table follows what the bare name means.
