@@ -98,7 +98,7 @@ impl NewRows {
         if seen > 0 {
             reporter.warning(
                 "the version was fitted on some of these rows; its figures are better here than on new rows",
-                &format!(
+                format!(
                     "{seen} of {all} labelled rows ({:.0}%) took part in its training or calibration.",
                     100.0 * seen as f64 / all as f64
                 ),
