@@ -6,7 +6,7 @@ use riskft_tests::fixture::{self, more_figures, small_loans, small_model, small_
 use riskft_tests::{refuses, Database, Session};
 use roxmltree::{Document, ParsingOptions};
 
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 11] = [
     "roc",
     "precision_recall",
     "calibration",
@@ -16,6 +16,8 @@ const KINDS: [&str; 9] = [
     "importance",
     "effect",
     "drift",
+    "ab",
+    "cost",
 ];
 const SECTIONS: [&str; 13] = [
     "version",
@@ -89,7 +91,10 @@ fn loan_model() -> (Database<'static>, Session) {
     analyst.run(&train.replace("\"head_epochs\": 3", "\"seed\": 5, \"head_epochs\": 2"));
     analyst.run(
         "SELECT riskft_monitor('loan_risk@1', 'loans', 'defaulted', 'approved_on');
-         SELECT riskft_monitor('loan_risk@1', 'SELECT * FROM loans WHERE fiscal_year >= 2006')",
+         SELECT riskft_monitor('loan_risk@1', 'SELECT * FROM loans WHERE fiscal_year >= 2006');
+         SELECT riskft_ab_start('loan_risk',
+             (SELECT version::text FROM riskft.versions WHERE NOT deployed), 0.5, 'loan_id');
+         SELECT riskft_ab_evaluate('loan_risk', 'loans', 'defaulted')",
     );
     (database, analyst)
 }
@@ -117,6 +122,11 @@ fn a_report_holds_what_a_validator_asks_for() {
         "SELECT to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC'
          FROM riskft.versions WHERE version = 1",
         "SELECT why FROM riskft.branches WHERE version = 1 AND branch = 'baseline'",
+        "SELECT key_column FROM riskft.ab_tests",
+        "SELECT trim_scale(round(value::numeric, 6))::text FROM riskft.ab_results
+         WHERE arm = 'challenger' AND metric = 'auc'",
+        "SELECT trim_scale(round(seconds::numeric, 6))::text FROM riskft.cost_comparison
+         WHERE version = 2 AND arm = 'trees alone'",
     ] {
         let told: String = analyst.value(query);
         assert!(cells.contains(&told), "{query}: {told} is not in the page");
@@ -283,6 +293,7 @@ fn what_is_not_there_is_refused_or_told() {
         ("riskft_plot('m', NULL)", "22004"),
         ("riskft_plot('m', '')", "22023"),
         ("riskft_plot('m', 'drift')", "55000"),
+        ("riskft_plot('m', 'ab')", "55000"),
     ] {
         refuses(&mut analyst, &format!("SELECT {call}"), code);
     }
@@ -294,7 +305,7 @@ fn what_is_not_there_is_refused_or_told() {
     let html = report(&mut analyst, "m");
     checked(&html);
     assert!(html.contains("No picture of roc: The version keeps no scores of test rows"));
-    assert_eq!(pictures(&html).len(), 2, "importance and effect");
+    assert_eq!(pictures(&html).len(), 3, "importance, effect and cost");
     refuses(&mut analyst, "SELECT riskft_plot('m', 'lift')", "55000");
     analyst.run("SELECT riskft_plot('m', 'importance')");
     // It goes with its model.

@@ -5,7 +5,9 @@ use riskft_core::drift;
 use riskft_core::metrics::{self, Metric};
 use riskft_core::options::Role;
 use riskft_core::protocol::{EffectReport, FeatureReport, Figures, ImportanceReport, PartMetric};
-use riskft_core::report::{page, picture, text, DriftPoint, Kind, Report, Table};
+use riskft_core::report::{
+    page, picture, text, ArmFigure, Beside, DriftPoint, Kind, Report, Table, TrainingCost,
+};
 use roxmltree::{Document, ParsingOptions};
 
 /// What must never come out of a page as it went in.
@@ -66,6 +68,22 @@ fn points() -> Vec<DriftPoint> {
     vec![point(Some(0.05)), point(None), point(Some(0.3))]
 }
 
+fn beside() -> Beside {
+    let arm = |test, is_challenger, auc| ArmFigure {
+        test,
+        is_challenger,
+        version: 1 + i32::from(is_challenger),
+        auc,
+        interval: (test > 1).then_some((auc - 0.02, auc + 0.02)),
+    };
+    let cost = TrainingCost { name: HOSTILE.into(), seconds: 12.5 };
+    Beside {
+        drift: points(),
+        arms: vec![arm(1, false, 0.7), arm(2, false, 0.71), arm(2, true, 0.74)],
+        costs: vec![cost.clone(), TrainingCost { seconds: 0.5, ..cost }],
+    }
+}
+
 fn report() -> Report {
     let table = Table {
         heads: vec![HOSTILE.into(), "b".into()],
@@ -84,10 +102,13 @@ fn report() -> Report {
         versions: table.clone(),
         deployments: table.clone(),
         aliases: table.clone(),
+        ab_tests: table.clone(),
+        ab_results: table.clone(),
+        cost_comparison: table.clone(),
         privileges: table.clone(),
         audit: table,
         figures: figures(),
-        drift: points(),
+        beside: beside(),
     }
 }
 
@@ -205,7 +226,7 @@ fn bins_hold_all_rows_and_never_few() {
 fn every_picture_is_well_formed_and_says_what_it_is() {
     for kind in Kind::ALL {
         assert_eq!(Kind::of(kind.name()), Some(kind));
-        let svg = picture(kind, &figures(), &points()).unwrap();
+        let svg = picture(kind, &figures(), &beside()).unwrap();
         harmless(&svg);
         let document = parsed(&svg);
         let root = document.root_element();
@@ -215,9 +236,9 @@ fn every_picture_is_well_formed_and_says_what_it_is() {
         assert_eq!(children[0].tag_name().name(), "title");
         assert!(children[0].text().is_some_and(|title| title.len() > 5), "{kind:?}");
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{kind:?}");
-        assert_eq!(picture(kind, &figures(), &points()).unwrap(), svg, "the same twice");
+        assert_eq!(picture(kind, &figures(), &beside()).unwrap(), svg, "the same twice");
     }
-    let svg = picture(Kind::Roc, &figures(), &[]).unwrap();
+    let svg = picture(Kind::Roc, &figures(), &Beside::default()).unwrap();
     let auc = metrics::auc(&sample(5_000).0, &sample(5_000).1).unwrap();
     assert!(svg.contains(&format!("AUC {auc:.3}")), "the picture tells the AUC of all rows");
     assert!(svg.contains("5000 test rows, drawn from 50 bins"));
@@ -227,17 +248,24 @@ fn every_picture_is_well_formed_and_says_what_it_is() {
 fn what_cannot_be_drawn_says_why() {
     let none = Figures::default();
     for kind in Kind::ALL {
-        let why = picture(kind, &none, &[]).unwrap_err();
+        let why = picture(kind, &none, &Beside::default()).unwrap_err();
         assert!(why.ends_with('.'), "{kind:?}: {why}");
     }
     let one = Figures { curve: vec![bin(0.2, 0.1, 10, 10)], ..Figures::default() };
-    assert_eq!(picture(Kind::Roc, &one, &[]).unwrap_err(), "The test rows are of one class.");
+    assert_eq!(
+        picture(Kind::Roc, &one, &Beside::default()).unwrap_err(),
+        "The test rows are of one class."
+    );
     // Of figures that no training gives, too.
     let mut odd = figures();
     odd.effects.iter_mut().for_each(|effect| effect.mean_score = f64::INFINITY);
     odd.importances[0].mean_abs_shap = f64::NAN;
     odd.curve = vec![bin(1.0, 1.0, 10, 5)];
-    let far = [DriftPoint { score: Some(f64::INFINITY), ..DriftPoint::default() }];
+    let mut far = beside();
+    far.drift = vec![DriftPoint { score: Some(f64::INFINITY), ..DriftPoint::default() }];
+    far.arms[0].auc = f64::NAN;
+    far.arms[1].interval = Some((f64::NEG_INFINITY, f64::INFINITY));
+    far.costs[0].seconds = f64::INFINITY;
     for kind in Kind::ALL {
         parsed(&picture(kind, &odd, &far).unwrap());
     }

@@ -9,6 +9,7 @@ mod chart;
 mod limits;
 mod page;
 mod pictures;
+mod series;
 pub mod text;
 
 pub use page::page;
@@ -28,10 +29,12 @@ pub enum Kind {
     Importance,
     Effect,
     Drift,
+    Ab,
+    Cost,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Roc,
         Kind::PrecisionRecall,
         Kind::Calibration,
@@ -41,6 +44,8 @@ impl Kind {
         Kind::Importance,
         Kind::Effect,
         Kind::Drift,
+        Kind::Ab,
+        Kind::Cost,
     ];
 
     /// As riskft_plot takes it.
@@ -55,6 +60,8 @@ impl Kind {
             Kind::Importance => "importance",
             Kind::Effect => "effect",
             Kind::Drift => "drift",
+            Kind::Ab => "ab",
+            Kind::Cost => "cost",
         }
     }
 
@@ -73,6 +80,37 @@ pub struct DriftPoint {
     pub score: Option<f64>,
     /// The column whose index is largest, and that index.
     pub worst: Option<(String, f64)>,
+}
+
+/// The AUC of an arm of an A/B test, when it was last evaluated.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ArmFigure {
+    /// Number of the test.
+    pub test: i32,
+    pub is_challenger: bool,
+    pub version: i32,
+    pub auc: f64,
+    /// 95%.
+    pub interval: Option<(f64, f64)>,
+}
+
+/// What a way of training took.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TrainingCost {
+    /// Version and way, as the picture says them.
+    pub name: String,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// What pictures show besides a version's own figures.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Beside {
+    /// Oldest first.
+    pub drift: Vec<DriftPoint>,
+    /// By test and arm.
+    pub arms: Vec<ArmFigure>,
+    pub costs: Vec<TrainingCost>,
 }
 
 /// Rows for people: text as it is to be read, None for what is unknown.
@@ -98,12 +136,16 @@ pub struct Report {
     pub phases: Table,
     pub figures: Figures,
     pub gate: Table,
-    pub drift: Vec<DriftPoint>,
+    pub beside: Beside,
     pub outcomes: Table,
     /// All versions of the model, with their figures.
     pub versions: Table,
     pub deployments: Table,
     pub aliases: Table,
+    pub ab_tests: Table,
+    /// Of the last evaluation of each test.
+    pub ab_results: Table,
+    pub cost_comparison: Table,
     pub privileges: Table,
     pub audit: Table,
 }

@@ -8,10 +8,10 @@ use super::chart::{
     draw, lying_bars, style, Area, Axes, Drawn, Plot, BLUE, GREEN, GREY, ORANGE, PURPLE,
 };
 use super::text::{figure, plain, short};
-use super::{DriftPoint, Kind};
+use super::{series, Beside, Kind};
 
 /// Width and height, pixels.
-const SIZE: (u32, u32) = (480, 320);
+pub(super) const SIZE: (u32, u32) = (480, 320);
 /// Of several plots in one picture.
 const WIDE: (u32, u32) = (720, 480);
 /// Columns of the picture of importances, and of that of effects.
@@ -27,7 +27,7 @@ const POSITIVE: &str = "positive rows";
 const NEGATIVE: &str = "negative rows";
 
 /// The picture of a kind; or, as a sentence, why there is none.
-pub fn picture(kind: Kind, figures: &Figures, drift: &[DriftPoint]) -> Result<String, String> {
+pub fn picture(kind: Kind, figures: &Figures, beside: &Beside) -> Result<String, String> {
     match kind {
         Kind::Roc => roc(figures),
         Kind::PrecisionRecall => precision_recall(figures),
@@ -37,7 +37,9 @@ pub fn picture(kind: Kind, figures: &Figures, drift: &[DriftPoint]) -> Result<St
         Kind::Lift => lift(figures),
         Kind::Importance => importance(figures),
         Kind::Effect => effect(figures),
-        Kind::Drift => psi(drift),
+        Kind::Drift => series::psi(&beside.drift),
+        Kind::Ab => series::arms(&beside.arms),
+        Kind::Cost => series::costs(&beside.costs),
     }
 }
 
@@ -301,58 +303,4 @@ fn panel_of(
     }
     plot.dots(&points[..known], BLUE)?;
     plot.dots(&points[known..], ORANGE)
-}
-
-fn psi(points: &[DriftPoint]) -> Result<String, String> {
-    if points.is_empty() {
-        return Err("Nobody has called riskft_monitor for this version.".into());
-    }
-    let score: Vec<(f64, f64)> = points
-        .iter()
-        .zip(1..)
-        .filter_map(|(point, place)| Some((f64::from(place), point.score?)))
-        .collect();
-    let worst: Vec<(f64, f64)> = points
-        .iter()
-        .zip(1..)
-        .filter_map(|(point, place)| Some((f64::from(place), point.worst.as_ref()?.1)))
-        .collect();
-    let count = points.len();
-    let highest = score.iter().chain(&worst).map(|p| p.1).filter(|v| v.is_finite());
-    let most = highest.fold(0.3, f64::max) * 1.15;
-    let day = |at: f64| -> String {
-        let place = at.round();
-        if (at - place).abs() > 1e-6 || place < 1.0 || place > count as f64 {
-            return String::new();
-        }
-        points[place as usize - 1].day.clone()
-    };
-    let description = format!("Population stability index at {count} points.");
-    draw("Drift over time", &description, SIZE, |area| {
-        let axes = Axes {
-            x: "call of riskft_monitor",
-            y: "population stability index",
-            x_range: (0.5, count as f64 + 0.5),
-            y_range: (0.0, most),
-            x_names: Some(&day),
-            ticks: (5, 6),
-        };
-        let end = count as f64 + 0.5;
-        let mut plot = Plot::new(area, &axes)?;
-        for limit in [0.1, 0.25] {
-            plot.dashed(&[(0.5, limit), (end, limit)], GREY)?;
-        }
-        plot.line(&worst, PURPLE)?;
-        plot.dots(&worst, PURPLE)?;
-        plot.line(&score, GREEN)?;
-        plot.dots(&score, GREEN)?;
-        let left = 0.5 + 0.02 * count as f64;
-        let now = points.last().and_then(|point| point.worst.as_ref());
-        let now =
-            now.map_or(String::new(), |(column, _)| format!(", at last {}", short(column, 24)));
-        plot.note((left, 0.96 * most), "score", GREEN, false)?;
-        let worst = format!("the column that drifts most{now}");
-        plot.note((left, 0.88 * most), &worst, PURPLE, false)?;
-        plot.note((left, 0.80 * most), "dashed: moderate from 0.1, large from 0.25", GREY, false)
-    })
 }

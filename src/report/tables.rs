@@ -1,152 +1,12 @@
-//! riskft_report and riskft_plot: what the catalogue keeps of a version, as a page and as pictures.
-//!
-//! Rows come through the views, with the current role's rights: a page never tells more than they
-//! do.
-
-use pgrx::pg_extern;
-use riskft_core::protocol::Figures;
-use riskft_core::refusal::{code, Refusal, Result};
-use riskft_core::report::{page, picture, DriftPoint, Kind, Report, Table};
-
-use crate::alias::ModelName;
-use crate::argument::given;
-use crate::catalog;
-use crate::error::or_raise;
-use crate::figures;
-use crate::spi::{self, Param};
-
-const CALL: &str = "SELECT riskft_report('model'), riskft_plot('model', 'roc').";
-
-#[pg_extern(sql = false)]
-fn riskft_report(model: Option<&str>) -> String {
-    or_raise(given("model", model, CALL).and_then(report))
-}
-
-#[pg_extern(sql = false)]
-fn riskft_plot(model: Option<&str>, kind: Option<&str>) -> String {
-    or_raise(given("model", model, CALL).and_then(|m| plot(m, given("kind", kind, CALL)?)))
-}
-
-/// A version that the current role may read the figures of.
-struct Version<'a> {
-    model: &'a str,
-    version: i32,
-}
-
-fn plot(model: &str, kind: &str) -> Result<String> {
-    let kind = Kind::of(kind).ok_or_else(|| unknown_kind(kind))?;
-    let of = Version::find(model)?;
-    let drift = match kind {
-        Kind::Drift => of.drift()?,
-        _ => Vec::new(),
-    };
-    picture(kind, &of.figures()?, &drift).map_err(|why| {
-        Refusal::new(
-            code::NOT_IN_STATE,
-            format!("version {} of model \"{}\" has no such picture", of.version, of.model),
-        )
-        .detail(why)
-        .hint("SELECT riskft_report('model') shows the pictures that there are.")
-    })
-}
-
-fn unknown_kind(kind: &str) -> Refusal {
-    let known = Kind::ALL.map(Kind::name).join(", ");
-    Refusal::new(code::INVALID_PARAMETER, "unknown kind of picture")
-        .detail(format!("There is no picture \"{kind}\"."))
-        .hint(format!("Use one of: {known}."))
-}
-
-fn report(model: &str) -> Result<String> {
-    let of = Version::find(model)?;
-    let table = |shown: &Shown| of.table(shown);
-    Ok(page(&Report {
-        model: of.model.to_owned(),
-        version: of.version,
-        made_at: of.made_at()?,
-        version_facts: table(&VERSION)?,
-        run_facts: table(&RUN)?,
-        cost: table(&COST)?,
-        phases: table(&PHASES)?,
-        figures: of.figures()?,
-        gate: table(&GATE)?,
-        drift: of.drift()?,
-        outcomes: table(&OUTCOMES)?,
-        versions: table(&VERSIONS)?,
-        deployments: table(&DEPLOYMENTS)?,
-        aliases: table(&ALIASES)?,
-        privileges: table(&PRIVILEGES)?,
-        audit: table(&AUDIT)?,
-    }))
-}
-
-impl<'a> Version<'a> {
-    fn find(text: &'a str) -> Result<Self> {
-        let wanted = ModelName::parse(text);
-        let version = catalog::readable(&wanted)?;
-        Ok(Version { model: wanted.name, version })
-    }
-
-    fn figures(&self) -> Result<Figures> {
-        spi::as_owner(|| figures::read(self.model, self.version))
-    }
-
-    /// The transaction's time, so that one transaction makes one page.
-    fn made_at(&self) -> Result<String> {
-        let sql = format!("SELECT {}", time("now()"));
-        let rows = spi::as_caller(|| {
-            spi::query(&sql, &[], true, |row| row.get::<String>(1).unwrap_or_default())
-        })?;
-        Ok(rows.into_iter().next().unwrap_or_default())
-    }
-
-    fn table(&self, shown: &Shown) -> Result<Table> {
-        let columns: Vec<String> = shown.columns.iter().map(|(_, sql)| sql.text()).collect();
-        let sql = format!("SELECT ARRAY[{}]::text[] FROM {}", columns.join(", "), shown.from);
-        let rows = spi::as_caller(|| {
-            spi::query(&sql, &[Param::Text(self.model), Param::Int4(self.version)], true, |row| {
-                row.get::<Vec<Option<String>>>(1).unwrap_or_default()
-            })
-        })?;
-        Ok(Table {
-            heads: shown.columns.iter().map(|(head, _)| (*head).to_owned()).collect(),
-            rows,
-        })
-    }
-
-    /// The last 50 points, the oldest first.
-    fn drift(&self) -> Result<Vec<DriftPoint>> {
-        spi::as_caller(|| {
-            spi::query(
-                "SELECT day, score, worst, psi FROM (
-                     SELECT point,
-                         to_char(min(measured_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day,
-                         min(psi) FILTER (WHERE kind = 'score') AS score,
-                         (array_agg(column_name ORDER BY psi DESC, column_name COLLATE \"C\")
-                             FILTER (WHERE kind <> 'score' AND psi IS NOT NULL))[1] AS worst,
-                         max(psi) FILTER (WHERE kind <> 'score') AS psi
-                     FROM riskft.drift_history WHERE model = $1 AND version = $2
-                     GROUP BY point ORDER BY point DESC LIMIT 50) p
-                 ORDER BY point",
-                &[Param::Text(self.model), Param::Int4(self.version)],
-                true,
-                |row| DriftPoint {
-                    day: row.get(1).unwrap_or_default(),
-                    score: row.get(2),
-                    worst: row.get::<String>(3).zip(row.get(4)),
-                },
-            )
-        })
-    }
-}
+//! The tables of a report: rows of views, as text.
 
 /// A time in UTC, whatever the session's settings.
-fn time(sql: &str) -> String {
+pub(super) fn time(sql: &str) -> String {
     format!("to_char({sql} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC'")
 }
 
 /// How a column of a view is read as text.
-enum Sql {
+pub(super) enum Sql {
     Plain(&'static str),
     /// A float8, to six decimals.
     Figure(&'static str),
@@ -154,7 +14,7 @@ enum Sql {
 }
 
 impl Sql {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         match self {
             Sql::Plain(sql) => format!("({sql})::text"),
             Sql::Figure(sql) => format!("trim_scale(round(({sql})::numeric, 6))::text"),
@@ -164,14 +24,14 @@ impl Sql {
 }
 
 /// Rows of views: `$1` is the model, `$2` the version.
-struct Shown {
-    columns: &'static [(&'static str, Sql)],
-    from: &'static str,
+pub(super) struct Shown {
+    pub(super) columns: &'static [(&'static str, Sql)],
+    pub(super) from: &'static str,
 }
 
 use Sql::{Figure, Plain, Time};
 
-const VERSION: Shown = Shown {
+pub(super) const VERSION: Shown = Shown {
     columns: &[
         ("model", Plain("v.model")),
         ("owner", Plain("m.owner")),
@@ -195,7 +55,7 @@ const VERSION: Shown = Shown {
            WHERE v.model = $1 AND v.version = $2",
 };
 
-const RUN: Shown = Shown {
+pub(super) const RUN: Shown = Shown {
     columns: &[
         ("run", Plain("r.run")),
         ("relation or query", Plain("r.relation")),
@@ -214,7 +74,7 @@ const RUN: Shown = Shown {
            WHERE v.model = $1 AND v.version = $2",
 };
 
-const COST: Shown = Shown {
+pub(super) const COST: Shown = Shown {
     columns: &[
         ("device", Plain("c.device")),
         ("precision", Plain("c.\"precision\"")),
@@ -232,13 +92,13 @@ const COST: Shown = Shown {
            WHERE v.model = $1 AND v.version = $2",
 };
 
-const PHASES: Shown = Shown {
+pub(super) const PHASES: Shown = Shown {
     columns: &[("phase", Plain("p.phase")), ("wall seconds", Figure("p.seconds"))],
     from: "riskft.versions v JOIN riskft.phases p USING (run)
            WHERE v.model = $1 AND v.version = $2 ORDER BY p.ordinal",
 };
 
-const GATE: Shown = Shown {
+pub(super) const GATE: Shown = Shown {
     columns: &[
         ("rows", Plain("g.rows")),
         ("loss of AUC", Figure("g.auc_loss")),
@@ -250,7 +110,7 @@ const GATE: Shown = Shown {
     from: "riskft.gates g WHERE g.model = $1 AND g.version = $2",
 };
 
-const OUTCOMES: Shown = Shown {
+pub(super) const OUTCOMES: Shown = Shown {
     columns: &[
         ("measured at", Time("o.measured_at")),
         ("relation", Plain("o.relation")),
@@ -266,7 +126,7 @@ const OUTCOMES: Shown = Shown {
             ORDER BY point DESC, begins DESC NULLS FIRST LIMIT 50) o",
 };
 
-const VERSIONS: Shown = Shown {
+pub(super) const VERSIONS: Shown = Shown {
     columns: &[
         ("version", Plain("v.version")),
         ("deployed", Plain("v.deployed")),
@@ -289,7 +149,7 @@ const VERSIONS: Shown = Shown {
            WHERE $2 IS NOT NULL ORDER BY v.version DESC",
 };
 
-const DEPLOYMENTS: Shown = Shown {
+pub(super) const DEPLOYMENTS: Shown = Shown {
     columns: &[
         ("version", Plain("d.version")),
         ("action", Plain("d.action")),
@@ -301,7 +161,7 @@ const DEPLOYMENTS: Shown = Shown {
            ORDER BY d.deployed_at DESC LIMIT 100",
 };
 
-const ALIASES: Shown = Shown {
+pub(super) const ALIASES: Shown = Shown {
     columns: &[
         ("alias", Plain("a.alias")),
         ("version", Plain("a.version")),
@@ -313,7 +173,7 @@ const ALIASES: Shown = Shown {
            ORDER BY a.alias COLLATE \"C\" LIMIT 100",
 };
 
-const PRIVILEGES: Shown = Shown {
+pub(super) const PRIVILEGES: Shown = Shown {
     columns: &[
         ("role", Plain("p.role")),
         ("privilege", Plain("p.privilege")),
@@ -325,7 +185,7 @@ const PRIVILEGES: Shown = Shown {
 };
 
 /// Not of a model that was dropped, whose name this one has.
-const AUDIT: Shown = Shown {
+pub(super) const AUDIT: Shown = Shown {
     columns: &[
         ("at", Time("a.at")),
         ("login", Plain("a.login")),
@@ -337,4 +197,59 @@ const AUDIT: Shown = Shown {
     ],
     from: "riskft.audit a JOIN riskft.models m ON m.model = a.model AND a.at >= m.created_at
            WHERE a.model = $1 AND $2 IS NOT NULL ORDER BY a.entry DESC LIMIT 100",
+};
+
+pub(super) const AB_TESTS: Shown = Shown {
+    columns: &[
+        ("test", Plain("t.test")),
+        ("running", Plain("t.running")),
+        ("champion", Plain("t.champion")),
+        ("challenger", Plain("t.challenger")),
+        ("key", Plain("t.key_column")),
+        ("mode", Plain("t.mode")),
+        ("share", Figure("t.share")),
+        ("started at", Time("t.started_at")),
+        ("started by", Plain("t.started_by")),
+        ("why", Plain("t.start_reason")),
+        ("stopped at", Time("t.stopped_at")),
+        ("stopped by", Plain("t.stopped_by")),
+        ("why stopped", Plain("t.stop_reason")),
+    ],
+    from: "riskft.ab_tests t WHERE t.model = $1 AND $2 IS NOT NULL ORDER BY t.test DESC LIMIT 50",
+};
+
+/// Of the last evaluation of each of the last tests.
+pub(super) const AB_RESULTS: Shown = Shown {
+    columns: &[
+        ("test", Plain("r.test")),
+        ("evaluated at", Time("r.evaluated_at")),
+        ("relation", Plain("r.relation")),
+        ("arm", Plain("r.arm")),
+        ("version", Plain("r.version")),
+        ("metric", Plain("r.metric")),
+        ("value", Figure("r.value")),
+        ("95% from", Figure("r.ci_low")),
+        ("to", Figure("r.ci_high")),
+        ("p value", Figure("r.p_value")),
+    ],
+    from: "riskft.ab_results r WHERE r.model = $1 AND $2 IS NOT NULL AND r.latest
+           ORDER BY r.test DESC, r.metric COLLATE \"C\", r.arm COLLATE \"C\" LIMIT 200",
+};
+
+pub(super) const COST_COMPARISON: Shown = Shown {
+    columns: &[
+        ("version", Plain("c.version")),
+        ("way of training", Plain("c.arm")),
+        ("wall seconds", Figure("c.seconds")),
+        ("CPU seconds", Figure("c.cpu_seconds")),
+        ("CPU seconds of an epoch of tuning", Figure("c.tune_epoch_cpu_seconds")),
+        ("cost", Figure("c.cost")),
+        ("test AUC", Figure("c.test_auc")),
+        ("beside version", Plain("c.traditional_version")),
+        ("saved share", Figure("c.saved_share")),
+        ("saved share of an epoch", Figure("c.saved_share_of_an_epoch")),
+        ("AUC above it", Figure("c.auc_difference")),
+    ],
+    from: "riskft.cost_comparison c WHERE c.model = $1 AND $2 IS NOT NULL
+           ORDER BY c.version DESC, c.arm COLLATE \"C\" LIMIT 100",
 };
