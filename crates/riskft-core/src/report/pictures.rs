@@ -4,9 +4,7 @@ use crate::curve::{wilson, Curve};
 use crate::options::Role;
 use crate::protocol::{EffectReport, FeatureReport, Figures};
 
-use super::chart::{
-    draw, lying_bars, style, Area, Axes, Drawn, Plot, BLUE, GREEN, GREY, ORANGE, PURPLE,
-};
+use super::chart::{draw, lying_bars, style, Area, Axes, Drawn, Plot, BLUE, GREY, ORANGE};
 use super::text::{figure, plain, short};
 use super::{series, Beside, Kind};
 
