@@ -62,6 +62,20 @@ pub fn small_model() -> (Database<'static>, Session) {
     (database, analyst)
 }
 
+/// [`small_model`] with a second version, which scores differently and is not deployed, under an alias.
+pub fn two_versions(alias: &str) -> (Database<'static>, Session) {
+    let (database, mut analyst) = small_model();
+    second_version(&mut analyst, alias);
+    (database, analyst)
+}
+
+/// Trains version 2 of model `m` of [`small_model`], and gives it an alias.
+pub fn second_version(analyst: &mut Session, alias: &str) {
+    analyst.run(&small_training("m", "loans", "\"seed\": 9, \"deploy\": \"never\", "));
+    analyst.run(&format!("SELECT riskft_set_alias('m', '{alias}', 2)"));
+    analyst.notices();
+}
+
 /// Gives each version in the database the figures that not every training has: a second branch, and
 /// periods and trials, the periods on both sides of 1970-01-01.
 pub fn more_figures(database: &Database) {

@@ -56,6 +56,11 @@ impl Session {
         std::mem::take(&mut self.notices.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The messages of [`Session::notices`], a line for each.
+    pub fn told(&mut self) -> String {
+        self.notices().iter().map(|notice| format!("{}\n", notice.message)).collect()
+    }
+
     /// The notices that were not taken yet, for a thread that listens while a statement runs.
     pub fn heard(&self) -> Arc<Mutex<Vec<Notice>>> {
         Arc::clone(&self.notices)

@@ -1,20 +1,9 @@
 //! A/B tests: which version scores which row, by all functions on a row alike.
 
-use riskft_tests::fixture::{small_loans, small_model, small_training};
+use riskft_tests::fixture::{
+    second_version, small_loans, small_model, small_training, two_versions,
+};
 use riskft_tests::{fails, refuses, Cluster, Database, Session};
-
-/// Model `m` with versions 1 (deployed) and 2 (alias challenger), which score differently.
-fn models() -> (Database<'static>, Session) {
-    let (database, mut analyst) = small_model();
-    second(&mut analyst);
-    (database, analyst)
-}
-
-fn second(analyst: &mut Session) {
-    analyst.run(&small_training("m", "loans", "\"seed\": 9, \"deploy\": \"never\", "));
-    analyst.run("SELECT riskft_set_alias('m', 'challenger', 2)");
-    analyst.notices();
-}
 
 fn start(session: &mut Session, share: &str) -> i32 {
     session.value(&format!("SELECT riskft_ab_start('m', 'challenger', {share}, key => 'loan_id')"))
@@ -37,13 +26,9 @@ fn bits(session: &mut Session, query: &str) -> Vec<u64> {
     session.values::<f64>(query).into_iter().map(f64::to_bits).collect()
 }
 
-fn told(session: &mut Session) -> String {
-    session.notices().iter().map(|n| format!("{}\n", n.message)).collect()
-}
-
 #[test]
 fn each_function_on_a_row_asks_the_version_of_its_arm() {
-    let (database, mut analyst) = models();
+    let (database, mut analyst) = two_versions("challenger");
     database.superuser().run("INSERT INTO riskft.grade (grade, at_least) VALUES ('A', 0), ('B', 0.3), ('C', 0.4), ('D', 0.5)");
     assert_eq!(start(&mut analyst, "0.5"), 1);
     let moved = challengers(&mut analyst).len();
@@ -97,7 +82,7 @@ fn each_function_on_a_row_asks_the_version_of_its_arm() {
 
 #[test]
 fn a_key_is_one_whatever_its_type() {
-    let (_database, mut analyst) = models();
+    let (_database, mut analyst) = two_versions("challenger");
     start(&mut analyst, "0.5");
     let several: Vec<i32> = analyst.values(
         "SELECT i FROM generate_series(-100, 100) i,
@@ -150,7 +135,7 @@ fn a_key_is_one_whatever_its_type() {
 
 #[test]
 fn a_row_without_a_key_is_the_champions() {
-    let (_database, mut analyst) = models();
+    let (_database, mut analyst) = two_versions("challenger");
     start(&mut analyst, "1");
     let like = |session: &mut Session, row: &str, version: i32| {
         let sql = format!(
@@ -192,7 +177,7 @@ fn a_row_needs_the_columns_of_its_own_version() {
     analyst.run("SELECT riskft_set_alias('m', 'challenger', 2)");
     analyst.notices();
     start(&mut analyst, "0.5");
-    assert!(told(&mut analyst).contains("version 2 reads columns that version 1 does not"));
+    assert!(analyst.told().contains("version 2 reads columns that version 1 does not"));
     let of = |arm: &str| {
         format!(
             "SELECT sum(risk_score('m', l)) FROM (SELECT * FROM loans
@@ -207,7 +192,7 @@ fn a_row_needs_the_columns_of_its_own_version() {
 
 #[test]
 fn raising_the_share_moves_rows_one_way() {
-    let (_database, mut analyst) = models();
+    let (_database, mut analyst) = two_versions("challenger");
     let mut before: Vec<i32> = Vec::new();
     for share in ["0", "0.1", "0.3", "1"] {
         assert_eq!(start(&mut analyst, share), 1);
@@ -221,7 +206,7 @@ fn raising_the_share_moves_rows_one_way() {
     let first = challengers(&mut analyst);
     analyst.notices();
     start(&mut analyst, "0.3");
-    assert!(told(&mut analyst).contains("has this share already"));
+    assert!(analyst.told().contains("has this share already"));
     // Another test of the model divides the rows anew: 0.3 of 0.3 of 400 are 36 by chance.
     analyst.run("SELECT riskft_ab_stop('m')");
     assert_eq!(start(&mut analyst, "0.3"), 2);
@@ -256,7 +241,7 @@ fn arms_stay_across_sessions_restarts_and_standbys() {
     small_loans(&database, 400);
     let mut analyst = database.analyst();
     analyst.run(&small_training("m", "loans", ""));
-    second(&mut analyst);
+    second_version(&mut analyst, "challenger");
     start(&mut analyst, "0.5");
     let (arms_before, scores) = (arms(&mut analyst), bits(&mut analyst, SCORES));
     assert!(arms_before.iter().all(Option::is_some));
@@ -283,7 +268,7 @@ fn arms_stay_across_sessions_restarts_and_standbys() {
 
 #[test]
 fn a_test_is_seen_as_its_transaction_is() {
-    let (database, mut analyst) = models();
+    let (database, mut analyst) = two_versions("challenger");
     let mut other = database.analyst();
     let one = SCORES.replace("'m'", "'m@1'");
     let champion = bits(&mut analyst, &one);
@@ -309,7 +294,7 @@ fn a_test_is_seen_as_its_transaction_is() {
 
 #[test]
 fn parallel_workers_agree_and_nothing_is_written() {
-    let (_database, mut analyst) = models();
+    let (_database, mut analyst) = two_versions("challenger");
     start(&mut analyst, "0.5");
     let query = "SELECT concat(riskft_ab_arm('m', loan_id), float8send(risk_score('m', l)),
                      float8send((b).champion), float8send((b).challenger), (b).arm)
@@ -329,7 +314,7 @@ fn parallel_workers_agree_and_nothing_is_written() {
 
 #[test]
 fn a_shadow_is_told_and_not_followed() {
-    let (_database, mut analyst) = models();
+    let (_database, mut analyst) = two_versions("challenger");
     let both = |session: &mut Session, arm: &str| {
         let wrong: i64 = session.value(&format!(
             "SELECT count(*) FROM loans l, LATERAL risk_score_both('m', l) b

@@ -1,20 +1,7 @@
 //! Who starts, changes and ends an A/B test, what ends one, and what cannot be one.
 
-use riskft_tests::fixture::{small_model, small_training};
-use riskft_tests::{fails, refuses, Database, Session};
-
-/// Model `m` with versions 1 (deployed) and 2 (alias challenger), which score differently.
-fn models() -> (Database<'static>, Session) {
-    let (database, mut analyst) = small_model();
-    second(&mut analyst);
-    (database, analyst)
-}
-
-fn second(analyst: &mut Session) {
-    analyst.run(&small_training("m", "loans", "\"seed\": 9, \"deploy\": \"never\", "));
-    analyst.run("SELECT riskft_set_alias('m', 'challenger', 2)");
-    analyst.notices();
-}
+use riskft_tests::fixture::{small_training, two_versions};
+use riskft_tests::{fails, refuses, Session};
 
 fn start(session: &mut Session, share: &str) -> i32 {
     session.value(&format!("SELECT riskft_ab_start('m', 'challenger', {share}, key => 'loan_id')"))
@@ -31,13 +18,9 @@ fn bits(session: &mut Session, query: &str) -> Vec<u64> {
     session.values::<f64>(query).into_iter().map(f64::to_bits).collect()
 }
 
-fn told(session: &mut Session) -> String {
-    session.notices().iter().map(|n| format!("{}\n", n.message)).collect()
-}
-
 #[test]
 fn a_deployment_ends_it() {
-    let (_database, mut analyst) = models();
+    let (_database, mut analyst) = two_versions("challenger");
     let last = "SELECT concat_ws(' ', running, stopped_by, stop_reason) FROM riskft.ab_tests
                 ORDER BY test DESC LIMIT 1";
     start(&mut analyst, "0.5");
@@ -45,7 +28,7 @@ fn a_deployment_ends_it() {
     assert_eq!(analyst.value::<String>(last), "t", "version 1 was deployed already");
     analyst.notices();
     analyst.run("SELECT riskft_deploy('m', 2, 'it won')");
-    assert!(told(&mut analyst).contains("A/B test 1 of model \"m\" is stopped"));
+    assert!(analyst.told().contains("A/B test 1 of model \"m\" is stopped"));
     assert_eq!(analyst.value::<String>(last), "f analyst version 2 was deployed: it won");
     assert_eq!(bits(&mut analyst, SCORES), bits(&mut analyst, &SCORES.replace("'m'", "'m@2'")));
     analyst.run("SELECT riskft_ab_start('m', '1', 0.5, 'loan_id'); SELECT riskft_rollback('m')");
@@ -66,7 +49,7 @@ fn a_deployment_ends_it() {
 
 #[test]
 fn only_who_may_deploy_starts_and_stops_one() {
-    let (database, mut analyst) = models();
+    let (database, mut analyst) = two_versions("challenger");
     let (reader, deployer, none) =
         (database.role("reader"), database.role("deployer"), database.role("none"));
     analyst.run(&format!(
@@ -103,7 +86,7 @@ fn only_who_may_deploy_starts_and_stops_one() {
 
 #[test]
 fn a_challenger_must_be_approved_where_versions_must() {
-    let (database, _) = models();
+    let (database, _) = two_versions("challenger");
     database
         .superuser()
         .run(&format!("ALTER DATABASE {} SET riskft.require_approval = on", database.name()));
@@ -117,7 +100,7 @@ fn a_challenger_must_be_approved_where_versions_must() {
 
 #[test]
 fn what_cannot_be_a_test_is_refused() {
-    let (_database, mut analyst) = models();
+    let (_database, mut analyst) = two_versions("challenger");
     for (arguments, code) in [
         ("NULL, '2', 0.1, 'loan_id'", "22004"),
         ("'m', NULL, 0.1, 'loan_id'", "22004"),
@@ -155,7 +138,7 @@ fn what_cannot_be_a_test_is_refused() {
     }
     analyst.notices();
     analyst.run("SELECT riskft_ab_start('m', '2', 0.1, 'loanid')");
-    let said = told(&mut analyst);
+    let said = analyst.told();
     assert!(said.contains("had no column \"loanid\" (is it \"loan_id\"?)"), "{said}");
     for other in ["'m', '2', 0.1, 'loan_id'", "'m', '2', 0.1, 'loanid', 'shadow'"] {
         let error = refuses(&mut analyst, &format!("SELECT riskft_ab_start({other})"), "55000");

@@ -19,10 +19,6 @@ fn tested() -> (Database<'static>, Session) {
 
 const EVALUATE: &str = "riskft_ab_evaluate('m', 'loans', 'defaulted')";
 
-fn told(session: &mut Session) -> String {
-    session.notices().iter().map(|n| format!("{}\n", n.message)).collect()
-}
-
 fn near(what: &str, got: f64, wanted: f64) {
     assert!((got - wanted).abs() <= 1e-9, "{what}: {got} instead of {wanted}");
 }
@@ -31,7 +27,7 @@ fn near(what: &str, got: f64, wanted: f64) {
 fn figures_are_those_of_the_rows_of_each_arm() {
     let (_database, mut analyst) = tested();
     analyst.run(&format!("CREATE TABLE found AS SELECT * FROM {EVALUATE}"));
-    assert!(!told(&mut analyst).contains("left out"));
+    assert!(!analyst.told().contains("left out"));
     for (arm, version) in [("champion", 1), ("challenger", 2)] {
         for (metric, sql) in [
             ("rows", "SELECT count(*)::float8 FROM s"),
@@ -99,9 +95,7 @@ fn what_is_kept_is_what_was_told() {
          EXCEPT SELECT {lines} FROM found) d"
     ));
     assert_eq!(again, 0);
-    assert!(
-        told(&mut analyst).contains("400 rows without a key in column \"loan_id\" are left out")
-    );
+    assert!(analyst.told().contains("400 rows without a key in column \"loan_id\" are left out"));
     let latest: Vec<bool> =
         analyst.values("SELECT DISTINCT latest FROM riskft.ab_results ORDER BY 1");
     assert_eq!(latest, [false, true]);
@@ -134,12 +128,12 @@ fn what_does_not_exist_is_null_and_few_rows_are_not_kept() {
     let one_class =
         "SELECT * FROM loans WHERE NOT defaulted OR riskft_ab_arm('m', loan_id) = 'champion'";
     assert_eq!(run(&mut analyst, one_class), none);
-    assert!(told(&mut analyst).contains("auc, ks and f1 of the challenger are null"));
+    assert!(analyst.told().contains("auc, ks and f1 of the challenger are null"));
     let empty = "SELECT * FROM loans WHERE riskft_ab_arm('m', loan_id) = 'champion'";
     let missing = run(&mut analyst, empty);
     assert!(none.iter().all(|line| missing.iter().any(|m| m == line)), "{missing:?}");
     assert!(missing.contains(&"challenger positive_rate".to_owned()), "{missing:?}");
-    let said = told(&mut analyst);
+    let said = analyst.told();
     assert!(
         said.contains("an arm has 0 rows with an outcome: figures of fewer than 50 are not kept"),
         "{said}"
@@ -147,6 +141,6 @@ fn what_does_not_exist_is_null_and_few_rows_are_not_kept() {
     let kept: i64 = analyst.value("SELECT count(DISTINCT evaluation) FROM riskft.ab_results");
     assert_eq!(kept, 1);
     run(&mut analyst, "SELECT loan_id, amount, grade, NULL::boolean AS defaulted FROM loans");
-    assert!(told(&mut analyst).contains("400 rows without a label are left out"));
+    assert!(analyst.told().contains("400 rows without a label are left out"));
     assert_eq!(run(&mut analyst, "SELECT * FROM loans").len(), 0);
 }

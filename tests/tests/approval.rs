@@ -23,15 +23,11 @@ fn train(options: &str) -> String {
     small_training("m", "loans", options)
 }
 
-fn told(session: &mut Session) -> String {
-    session.notices().iter().map(|n| format!("{}\n", n.message)).collect()
-}
-
 #[test]
 fn a_version_is_deployed_when_somebody_else_has_approved_it() {
     let (database, mut analyst, validator) = required();
     analyst.run(&train("\"deploy\": \"always\", "));
-    let said = told(&mut analyst);
+    let said = analyst.told();
     assert!(said.contains("is stored but not deployed"), "{said}");
     assert!(said.contains("SELECT riskft_approve('m', 1)"), "{said}");
     assert_eq!(analyst.value::<Option<i32>>(DEPLOYED), None);
@@ -52,7 +48,7 @@ fn a_version_is_deployed_when_somebody_else_has_approved_it() {
     session.run("SELECT riskft_approve('m', 1, 'validated, report 7')");
     session.notices();
     session.run("SELECT riskft_approve('m', 1, 'again')");
-    assert!(told(&mut session).contains("is approved already"));
+    assert!(session.told().contains("is approved already"));
     let shown = "SELECT concat_ws(' ', version, trained_by, approved_by, approved_at IS NOT NULL)
                  FROM riskft.versions";
     assert_eq!(analyst.value::<String>(shown), format!("1 analyst {validator} t"));
@@ -62,7 +58,7 @@ fn a_version_is_deployed_when_somebody_else_has_approved_it() {
     // The next one is not worse, and stays where it is; the deployed one goes on.
     analyst.notices();
     analyst.run(&train(""));
-    assert!(told(&mut analyst).contains("is stored but not deployed"));
+    assert!(analyst.told().contains("is stored but not deployed"));
     assert_eq!(analyst.value::<i32>(DEPLOYED), 1);
     session.run("SELECT riskft_approve('m', 2); SELECT riskft_deploy('m', 2)");
     assert_eq!(session.value::<i32>("SELECT riskft_rollback('m')"), 1);
@@ -145,7 +141,7 @@ fn queued_runs_and_imports_have_trainers() {
     refuses(&mut analyst, "SELECT riskft_approve('m', 1)", "42501");
     analyst.notices();
     analyst.run("SELECT riskft_import_model('copy', riskft_export_model('m@1'))");
-    assert!(told(&mut analyst).contains("riskft_approve('copy', 1)"));
+    assert!(analyst.told().contains("riskft_approve('copy', 1)"));
     let deployed = "SELECT deployed_version FROM riskft.models WHERE model = 'copy'";
     assert_eq!(analyst.value::<Option<i32>>(deployed), None);
     refuses(&mut analyst, "SELECT riskft_approve('copy', 1)", "42501");

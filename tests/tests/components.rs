@@ -21,10 +21,6 @@ fn quick(options: &str) -> String {
         .replace("'{\"head", &format!("'{{{options}, \"roles\": {{\"n\": \"ignored\"}}, \"head"))
 }
 
-fn told(session: &mut Session) -> String {
-    session.notices().iter().map(|n| format!("{}\n", n.message)).collect()
-}
-
 fn bits(session: &mut Session, model: &str, relation: &str) -> Vec<u64> {
     let sql = format!("SELECT risk_score('{model}', t) FROM ({relation}) t ORDER BY t.n");
     session.values::<f64>(&sql).into_iter().map(f64::to_bits).collect()
@@ -51,7 +47,7 @@ fn a_training_condenses_its_number_columns() {
     analyst.run(TABLE);
     analyst.notices();
     twin::train(&mut analyst, "m", "t", &quick("\"reduce\": {\"pca\": 4}"));
-    let said = told(&mut analyst);
+    let said = analyst.told();
     assert!(said.contains("options.reduce: 4 of "), "{said}");
     assert!(said.contains("of the variance of 12 columns"), "{said}");
     assert!(said.contains("\"same\""), "the constant is left out: {said}");
@@ -140,7 +136,7 @@ fn selected_columns_stay_beside_the_components() {
     analyst.notices();
     let options = "\"select\": {\"shap\": 2}, \"reduce\": {\"pca\": 3}";
     twin::train(&mut analyst, "both", "t", &quick(options));
-    let said = told(&mut analyst);
+    let said = analyst.told();
     assert!(said.contains("options.select leaves out 2 of 13 columns"), "{said}");
     assert!(said.contains("options.reduce: 3 of "), "{said}");
     let kept = named(
@@ -227,7 +223,7 @@ fn wide_tables_train_and_score() {
         "wide",
         &options.replace("method => 'none'", "method => 'lora'"),
     );
-    let said = told(&mut analyst);
+    let said = analyst.told();
     assert!(said.contains("options.reduce: 50 of "), "{said}");
     assert!(said.contains("of the variance of 1578 columns"), "{said}");
     assert!(said.contains("there is no text column"), "{said}");
@@ -276,7 +272,7 @@ fn what_cannot_be_condensed_is_one_clear_error() {
     analyst.notices();
     let relation = "SELECT n, same, v1, copy, 2 * v1 AS twice, NULL::float8 AS none, y FROM t";
     analyst.run(&call(relation, "\"reduce\": {\"pca\": 50}"));
-    let said = told(&mut analyst);
+    let said = analyst.told();
     assert!(said.contains("50 components were asked for, the columns have 1"), "{said}");
     assert!(said.contains("1 of 1 components keep 100.0% of the variance of 3 columns"), "{said}");
     let odd: i64 = analyst.value(

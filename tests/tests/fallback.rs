@@ -1,19 +1,11 @@
 //! riskft_fallback: a rule over drift, the switch to alias backup and back, and who may.
 
-use riskft_tests::fixture::{small_model, small_training};
-use riskft_tests::{fails, refuses, Database, Session};
+use riskft_tests::fixture::{small_training, two_versions};
+use riskft_tests::{fails, refuses, Session};
 
 const SCORE: &str = "SELECT sum(risk_score('m', l)) FROM loans l";
 const STATE: &str =
     "SELECT concat_ws(' ', active, backup_version, deployed_version, rule) FROM riskft.fallbacks";
-
-/// Model `m` with versions 1 (deployed) and 2 (alias backup), which score differently.
-fn models() -> (Database<'static>, Session) {
-    let (database, mut analyst) = small_model();
-    analyst.run(&small_training("m", "loans", "\"seed\": 9, \"deploy\": \"never\", "));
-    analyst.run("SELECT riskft_set_alias('m', 'backup', 2)");
-    (database, analyst)
-}
 
 fn score(session: &mut Session, model: &str) -> f64 {
     session.value(&SCORE.replace("'m'", &format!("'{model}'")))
@@ -28,7 +20,7 @@ fn actions(session: &mut Session) -> Vec<String> {
 
 #[test]
 fn the_bare_name_means_the_backup_while_it_is_active() {
-    let (_database, mut analyst) = models();
+    let (_database, mut analyst) = two_versions("backup");
     let (first, second) = (score(&mut analyst, "m@1"), score(&mut analyst, "m@2"));
     assert_ne!(first, second);
     analyst.run("SELECT riskft_fallback_start('m', 'the feed is broken')");
@@ -63,7 +55,7 @@ fn the_bare_name_means_the_backup_while_it_is_active() {
 
 #[test]
 fn a_switch_is_seen_as_the_transaction_says() {
-    let (database, mut analyst) = models();
+    let (database, mut analyst) = two_versions("backup");
     let (first, second) = (score(&mut analyst, "m@1"), score(&mut analyst, "m@2"));
     let mut reader = database.analyst();
     reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ");
@@ -84,7 +76,7 @@ fn a_switch_is_seen_as_the_transaction_says() {
 
 #[test]
 fn a_rule_switches_when_drift_is_measured_and_never_back() {
-    let (_database, mut analyst) = models();
+    let (_database, mut analyst) = two_versions("backup");
     analyst.run("SELECT riskft_fallback('m', 'psi > 100 or (csi(amount) > 0.25 and rows > 10)', 'policy 4')");
     analyst.run("SELECT riskft_monitor('m', 'loans')");
     assert_eq!(
@@ -118,7 +110,7 @@ fn a_rule_switches_when_drift_is_measured_and_never_back() {
 
 #[test]
 fn outcomes_decide_where_they_are_known() {
-    let (_database, mut analyst) = models();
+    let (_database, mut analyst) = two_versions("backup");
     analyst.run("CREATE TABLE turned AS SELECT l.*, NOT defaulted AS paid FROM loans l");
     analyst.run("SELECT riskft_fallback('m', 'auc < 0.5')");
     analyst.run("SELECT riskft_monitor('m', 'turned')");
@@ -132,7 +124,7 @@ fn outcomes_decide_where_they_are_known() {
 
 #[test]
 fn who_may_not_deploy_switches_nothing() {
-    let (database, mut analyst) = models();
+    let (database, mut analyst) = two_versions("backup");
     let watcher = database.role("watcher");
     analyst.run(&format!(
         "GRANT SELECT ON loans TO {watcher}; SELECT riskft_grant('m', '{watcher}', 'train')"
@@ -165,7 +157,7 @@ fn who_may_not_deploy_switches_nothing() {
 
 #[test]
 fn a_backup_in_use_stays() {
-    let (database, mut analyst) = models();
+    let (database, mut analyst) = two_versions("backup");
     analyst.run("SELECT riskft_fallback_start('m')");
     let error = refuses(&mut analyst, "SELECT riskft_drop_alias('m', 'backup')", "55000");
     assert_eq!(error.message(), "alias \"backup\" is in use");
@@ -185,7 +177,7 @@ fn a_backup_in_use_stays() {
 
 #[test]
 fn bad_calls_are_clear_errors() {
-    let (_database, mut analyst) = models();
+    let (_database, mut analyst) = two_versions("backup");
     for (call, code, message) in [
         ("riskft_fallback(NULL, 'psi > 1')", "22004", "model must not be null"),
         ("riskft_fallback('n', 'psi > 1')", "42704", "model \"n\" does not exist"),
@@ -216,7 +208,7 @@ fn bad_calls_are_clear_errors() {
 /// The backup takes the place of both arms, and a score table follows what the bare name means.
 #[test]
 fn a_fallback_goes_before_a_test_of_versions() {
-    let (_database, mut analyst) = models();
+    let (_database, mut analyst) = two_versions("backup");
     analyst.run(&small_training("m", "loans", "\"seed\": 5, \"deploy\": \"never\", "));
     analyst.run("SELECT riskft_ab_start('m', '3', share => 1, key => 'loan_id')");
     let third = score(&mut analyst, "m@3");

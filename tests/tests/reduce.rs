@@ -27,10 +27,6 @@ fn same_components(session: &mut Session, one: &str, other: &str, tolerance: f64
     assert!(apart <= tolerance, "{one} and {other}: ratios differ by {apart}");
 }
 
-fn told(session: &mut Session) -> String {
-    session.notices().iter().map(|n| format!("{}\n", n.message)).collect()
-}
-
 #[test]
 fn a_table_is_reduced_and_projected() {
     let (_database, mut analyst) = twin::database();
@@ -39,7 +35,7 @@ fn a_table_is_reduced_and_projected() {
     let (kept, share, run): (i32, f64, i64) = (row.get("kept"), row.get("share"), row.get("run"));
     assert_eq!(kept, 3);
     assert!(share > 0.5 && share < 1.0, "{share}");
-    let said = told(&mut analyst);
+    let said = analyst.told();
     for part in ["\"flag\" (boolean)", "\"day\" (date)", "\"note\" (text)", "\"list\" (integer[])"]
     {
         assert!(said.contains(part), "{part}: {said}");
@@ -121,7 +117,7 @@ fn components_follow_from_the_data_alone() {
     ] {
         let row = analyst.query_one(&reduce(name, relation, components, ""), &[]).expect(name);
         assert_eq!(row.get::<_, i32>("kept"), 2, "{name}");
-        let said = told(&mut analyst);
+        let said = analyst.told();
         assert!(said.contains("as they do not vary: \"same\""), "{name}: {said}");
         assert!(said.contains("as no row has a value: \"none\""), "{name}: {said}");
         let clamped = said.contains("components were asked for, the columns have 2");

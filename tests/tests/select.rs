@@ -48,10 +48,6 @@ fn names(lines: &[Line]) -> Vec<&str> {
     lines.iter().map(|line| line.name.as_str()).collect()
 }
 
-fn told(session: &mut Session) -> String {
-    session.notices().iter().map(|n| format!("{}\n", n.message)).collect()
-}
-
 #[test]
 fn columns_are_ranked_and_the_run_is_kept() {
     let (database, mut analyst) = twin::database();
@@ -66,7 +62,7 @@ fn columns_are_ranked_and_the_run_is_kept() {
     assert!(found.iter().zip(1..).all(|(line, rank)| line.rank == rank && line.twin_of.is_none()));
     let whole: f64 = found.iter().filter_map(|line| line.share).sum();
     assert!((whole - 1.0).abs() < 1e-9, "{whole}");
-    assert!(told(&mut analyst).contains("select"), "progress is told");
+    assert!(analyst.told().contains("select"), "progress is told");
 
     // The same call gives the same, and so do the columns in another order, the first k alone, and
     // more than there are.
@@ -194,7 +190,7 @@ fn odd_names_and_types_are_read() {
     let mut wanted = ["Größe %", "it's", "say \"hi\"", &long, "select"];
     wanted.sort_unstable();
     assert_eq!(all, wanted);
-    let said = told(&mut analyst);
+    let said = analyst.told();
     for part in
         ["as trees read no texts: \"the note\"", "\"list\" (integer[])", "\"same\"", "\"key\""]
     {
@@ -307,7 +303,7 @@ fn a_training_keeps_the_chosen_columns() {
         )
     };
     twin::train(&mut analyst, "two", "more", &train("2", "\"digit\": \"number\", "));
-    let said = told(&mut analyst);
+    let said = analyst.told();
     assert!(said.contains("options.select leaves out 4 of 7 columns"), "{said}");
     let features = |session: &mut Session, condition: &str| -> Vec<String> {
         session.values(&format!(
@@ -339,9 +335,9 @@ fn a_training_keeps_the_chosen_columns() {
 
     // All, and more than there are: nothing is left out but what says the same.
     twin::train(&mut analyst, "all", "t", &train("0", ""));
-    assert!(!told(&mut analyst).contains("options.select"));
+    assert!(!analyst.told().contains("options.select"));
     twin::train(&mut analyst, "many", "more", &train("500", ""));
-    assert!(told(&mut analyst).contains("leaves out 1 of 7 columns"));
+    assert!(analyst.told().contains("leaves out 1 of 7 columns"));
 }
 
 #[test]
