@@ -82,8 +82,9 @@ pub(super) fn arms(arms: &[ArmFigure]) -> Result<String, String> {
         None => [arm.auc; 3],
     };
     let all = arms.iter().flat_map(ends).filter(|value| value.is_finite());
-    let (low, high) = all.fold((0.5, 0.6), |(l, h): (f64, f64), v| (l.min(v), h.max(v)));
-    let range = (low.max(0.0), (high + 0.25 * (high - low)).min(1.2));
+    let (low, high) = all.fold((1.0, 0.0), |(l, h): (f64, f64), v| (l.min(v), h.max(v)));
+    let room = (high - low).clamp(0.02, 1.0);
+    let range = ((low - 0.1 * room).max(0.0), high + 0.4 * room);
     let name = |at: f64| -> String {
         let place = at.round();
         match (at - place).abs() < 1e-6 && place >= 1.0 {
