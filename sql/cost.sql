@@ -33,7 +33,7 @@ LEFT JOIN riskft.metric t ON t.model_id = v.model_id AND t.version = v.version
     AND t.part = 'test' AND t.metric = 'auc'
 WHERE r.state = 'done' AND r.run_id IN (SELECT x.run_id FROM riskft.visible_run x);
 COMMENT ON VIEW riskft.costs IS
-    'What each of your trainings, reductions and selections used, and its cost at riskft.device_hour_price of the day';
+    'What each of your trainings, reductions, selections and estimates used, and its cost at riskft.device_hour_price of the day';
 COMMENT ON COLUMN riskft.costs.run IS 'Number of the run';
 COMMENT ON COLUMN riskft.costs.device_hours IS 'device_seconds in hours';
 COMMENT ON COLUMN riskft.costs.cost IS 'device_hours at the riskft.device_hour_price of the run''s day';
@@ -94,3 +94,15 @@ COMMENT ON COLUMN riskft.cost_comparison.saved_share_of_an_epoch IS
 COMMENT ON COLUMN riskft.cost_comparison.auc_difference IS 'test_auc less that of the traditional version';
 
 GRANT SELECT ON riskft.costs, riskft.cost_comparison TO PUBLIC;
+
+CREATE FUNCTION riskft_estimate(relation text, target text, method text DEFAULT 'lora',
+    positive text DEFAULT NULL, exclude text[] DEFAULT '{}', time_column text DEFAULT NULL,
+    base text DEFAULT 'minilm-l6', options jsonb DEFAULT '{}',
+    OUT rows bigint, OUT rows_train bigint, OUT rows_test bigint,
+    OUT tokens bigint, OUT tokens_distinct bigint,
+    OUT minutes float8, OUT minutes_least float8, OUT memory_bytes bigint, OUT device text,
+    OUT phases jsonb, OUT run bigint)
+    RETURNS record
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000 AS 'MODULE_PATHNAME', 'riskft_estimate';
+COMMENT ON FUNCTION riskft_estimate(text, text, text, text, text[], text, text, jsonb) IS
+    'What riskft_train would take with the same arguments: rows, encoder tokens, minutes and memory, from some of its steps taken on this machine; minutes_least holds where text adds nothing and the encoder is not tuned';

@@ -6,9 +6,10 @@ use riskft_core::artifact::Storage;
 use riskft_core::cell::{Cell, SourceColumn};
 use riskft_core::encode::value::{label, Scratch};
 use riskft_core::protocol::{
-    write_frame, BatchBuilder, JobHeader, ReductionHeader, SelectionHeader, UpdateHeader,
-    FRAME_BATCH, FRAME_END, FRAME_HEADER, FRAME_INCUMBENT_ENCODER, FRAME_INCUMBENT_TRAINING,
-    FRAME_INCUMBENT_VERSION, FRAME_REDUCTION, FRAME_SELECTION, FRAME_UPDATE,
+    write_frame, BatchBuilder, EstimateHeader, JobHeader, ReductionHeader, SelectionHeader,
+    UpdateHeader, FRAME_BATCH, FRAME_END, FRAME_ESTIMATE, FRAME_HEADER, FRAME_INCUMBENT_ENCODER,
+    FRAME_INCUMBENT_TRAINING, FRAME_INCUMBENT_VERSION, FRAME_REDUCTION, FRAME_SELECTION,
+    FRAME_UPDATE,
 };
 use riskft_core::refusal::{code, Refusal, Result};
 use serde::Serialize;
@@ -119,6 +120,18 @@ pub fn selection(
     holds: &dyn Fn() -> bool,
 ) -> Result<()> {
     send_header(FRAME_SELECTION, header, process)?;
+    send_rows(scan, &header.job.columns, whole, process, listener, holds)
+}
+
+/// Sends an estimate: header, rows and end.
+pub fn estimate(
+    header: &EstimateHeader,
+    scan: Scan,
+    process: &mut TrainerProcess,
+    listener: &mut Listener,
+    holds: &dyn Fn() -> bool,
+) -> Result<()> {
+    send_header(FRAME_ESTIMATE, header, process)?;
     send_rows(scan, &header.job.columns, whole, process, listener, holds)
 }
 

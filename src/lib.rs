@@ -14,7 +14,7 @@
 //! | `relation` | table, view or SELECT -> typed columns and batches, as the caller |
 //! | `argument`, `request` | arguments that must not be NULL; those of riskft_train |
 //! | `train`, `training` | riskft_train; the steps of one training |
-//! | `work` | what trainings, reductions and selections share: the trainer's place, process and answer |
+//! | `work` | what trainings, reductions, selections and estimates share: the trainer's place, process and answer |
 //! | `feed`, `trainer_process` | rows -> the trainer; start, watch, kill it |
 //! | `listener`, `progress` | what the trainer says -> NOTICEs, and riskft.progress for others |
 //! | `run`, `lock` | a run's row and state; which runs are alive, how many trainers there are |
@@ -30,6 +30,7 @@
 //! | `score_table` | riskft_score_table |
 //! | `reduce`, `project` | riskft_reduce; riskft_project, riskft.loadings |
 //! | `select` | riskft_select |
+//! | `estimate` | riskft_estimate |
 //! | `explain`, `table` | risk_explain, riskft_importance, riskft_effect; the rows of a set |
 //! | `reason`, `points` | risk_reasons; risk_points, risk_grade |
 //! | `feedback`, `update` | riskft_feedback; riskft_update |
@@ -61,6 +62,7 @@ mod datum;
 mod deployment;
 mod drift;
 mod error;
+mod estimate;
 mod evaluate;
 mod explain;
 mod fallback;

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use riskft_core::protocol::{Event, Progress, ReductionResult, SelectionResult, TrainingResult};
+use riskft_core::protocol::{
+    EstimateResult, Event, Progress, ReductionResult, SelectionResult, TrainingResult,
+};
 use riskft_core::refusal::Result;
 
 use crate::error::{self, warn};
@@ -19,6 +21,7 @@ pub enum Answer {
     Version(Box<TrainingResult>),
     Reducer(Box<ReductionResult>),
     Columns(Box<SelectionResult>),
+    Estimate(Box<EstimateResult>),
 }
 
 pub struct Listener {
@@ -43,6 +46,7 @@ impl Listener {
             Event::Result(result) => return Ok(Some(Answer::Version(result))),
             Event::Reduction(result) => return Ok(Some(Answer::Reducer(result))),
             Event::Selection(result) => return Ok(Some(Answer::Columns(result))),
+            Event::Estimate(result) => return Ok(Some(Answer::Estimate(result))),
         }
         Ok(None)
     }

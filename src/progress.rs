@@ -168,7 +168,7 @@ fn riskft_working() -> TableIterator<
         (
             status.run,
             pid,
-            // A selection has no name.
+            // A selection has no name, nor has an estimate.
             Some(status.model).filter(|model| !model.is_empty()),
             status.owner,
             progress.phase,

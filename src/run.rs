@@ -52,7 +52,7 @@ pub fn next_id() -> Result<i64> {
 pub struct Entry<'a> {
     /// train | update | reduce | select
     pub kind: &'static str,
-    /// Of the model or reducer; a selection has none.
+    /// Of the model or reducer; a selection or estimate has none.
     pub name: Option<&'a str>,
     pub relation: &'a str,
     /// A training's or a selection's.

@@ -49,7 +49,7 @@ pub fn require_own_will() -> Result<()> {
         )
         .detail(
             "An index, a materialized view or a relation that is trained on calls riskft_train, \
-             riskft_reduce or riskft_select.",
+             riskft_reduce, riskft_select or riskft_estimate.",
         )
         .hint("Call it in a statement of its own."));
     }

@@ -220,8 +220,10 @@ impl TrainerProcess {
             let line = std::mem::replace(&mut self.inbox, rest);
             let event: Event = serde_json::from_slice(&line)
                 .map_err(|e| malformed(format!("a line is no event: {e}")))?;
-            self.result_seen =
-                matches!(event, Event::Result(_) | Event::Reduction(_) | Event::Selection(_));
+            self.result_seen = matches!(
+                event,
+                Event::Result(_) | Event::Reduction(_) | Event::Selection(_) | Event::Estimate(_)
+            );
             self.events.push_back(event);
         }
         Ok(())

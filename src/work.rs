@@ -1,4 +1,4 @@
-//! What trainings, reductions and selections share: one piece of work that the trainer does for a
+//! What trainings, reductions, selections and estimates share: one piece of work that the trainer does for a
 //! run. Its place among the trainers, its process, what it says, and the line of the log that tells
 //! its end.
 
@@ -62,8 +62,8 @@ impl Work {
         if UNDER_WAY.get() {
             return Err(Refusal::new(code::NOT_IN_STATE, "a training cannot start another one")
                 .detail(
-                    "The relation of a training, reduction or selection calls riskft_train, riskft_reduce \
-                     or riskft_select.",
+                    "The relation of a training, reduction, selection or estimate calls riskft_train, \
+                     riskft_reduce, riskft_select or riskft_estimate.",
                 )
                 .hint("Call one after the other, each by itself."));
         }

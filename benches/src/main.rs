@@ -6,9 +6,11 @@ mod accuracy;
 mod cells;
 mod cost;
 mod drift;
+mod estimate;
 mod explain;
 mod reduce;
 mod scale;
+mod score_table;
 mod speed;
 mod training;
 mod update;
@@ -27,14 +29,16 @@ fn main() {
         "accuracy" => accuracy::measure(),
         "cost" => cost::measure(),
         "drift" => drift::measure(),
+        "estimate" => estimate::measure(),
         "reduce" => reduce::measure(),
         "explain" => explain::measure(),
         "scale" => scale::measure(),
+        "score_table" => score_table::measure(),
         "speed" => speed::measure(),
         "update" => update::measure(),
         other => {
             eprintln!(
-                "riskft-bench: no section \"{other}\"; ab, accuracy, cells, cost, drift, explain, reduce, scale, speed or update"
+                "riskft-bench: no section \"{other}\"; ab, accuracy, cells, cost, drift, estimate, explain, reduce, scale, score_table, speed or update"
             );
             std::process::exit(2);
         }

@@ -10,6 +10,7 @@
 //!
 //! Every length is checked against a bound before memory is taken for it.
 
+mod estimate;
 mod reduction;
 mod reports;
 mod selection;
@@ -23,6 +24,7 @@ use crate::cell::{Cell, ColumnType, SourceColumn};
 use crate::metrics::Metric;
 use crate::options::{Method, Options};
 use crate::refusal::{code, Refusal, Result};
+pub use estimate::*;
 pub use reduction::*;
 pub use reports::*;
 pub use selection::*;
@@ -70,6 +72,8 @@ pub const FRAME_SELECTION: u8 = 7;
 pub const FRAME_UPDATE: u8 = 8;
 /// The deployed version's training file, which an update goes on from; joined as its other files.
 pub const FRAME_INCUMBENT_TRAINING: u8 = 9;
+/// Header of an estimate.
+pub const FRAME_ESTIMATE: u8 = 10;
 
 /// What is to be trained, and on which columns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -112,6 +116,7 @@ pub enum Event {
     Result(Box<TrainingResult>),
     Reduction(Box<ReductionResult>),
     Selection(Box<SelectionResult>),
+    Estimate(Box<EstimateResult>),
 }
 
 /// Where a run stands.
@@ -209,6 +214,9 @@ impl<W: Write> JobWriter<W> {
     }
     pub fn selection(out: W, header: &SelectionHeader) -> io::Result<Self> {
         JobWriter::begin(out, FRAME_SELECTION, header)
+    }
+    pub fn estimate(out: W, header: &EstimateHeader) -> io::Result<Self> {
+        JobWriter::begin(out, FRAME_ESTIMATE, header)
     }
     fn begin(mut out: W, kind: u8, header: &impl Serialize) -> io::Result<Self> {
         write_frame(&mut out, kind, &serde_json::to_vec(header)?)?;

@@ -238,6 +238,15 @@ fn events_are_one_line_each() {
             }],
             ledger: Ledger { rows: 7, ..Ledger::default() },
         })),
+        Event::Estimate(Box::new(EstimateResult {
+            phases: vec![PhaseEstimate {
+                phase: "tune".into(),
+                seconds: 0.1 + 0.2,
+                seconds_if_text_adds: 0.1,
+            }],
+            memory_bytes: 1 << 40,
+            ledger: Ledger { rows: 7, ..Ledger::default() },
+        })),
     ];
     for event in events {
         let line = serde_json::to_string(&event).expect("an event serialises");
@@ -279,4 +288,11 @@ fn each_kind_of_job_says_what_it_is_in_its_first_frame() {
     assert!(serde_json::from_slice::<JobHeader>(&payload).is_err());
     assert!(serde_json::from_slice::<SelectionHeader>(&training).is_err());
     assert!(serde_json::from_slice::<ReductionHeader>(&training).is_err());
+    let header = EstimateHeader { protocol: PROTOCOL, job: self::header() };
+    let job = JobWriter::estimate(Vec::new(), &header).and_then(JobWriter::end);
+    let kind = read_frame(&mut job.expect("a Vec takes all").as_slice(), &mut payload);
+    assert_eq!(kind, Ok(FRAME_ESTIMATE));
+    assert_eq!(serde_json::from_slice::<EstimateHeader>(&payload).ok(), Some(header));
+    assert!(serde_json::from_slice::<JobHeader>(&payload).is_err());
+    assert!(serde_json::from_slice::<EstimateHeader>(&training).is_err());
 }

@@ -91,7 +91,9 @@ fn in_words(event: &Event) -> String {
             }
             text
         }
-        Event::Result(_) | Event::Reduction(_) | Event::Selection(_) => "done".to_owned(),
+        Event::Result(_) | Event::Reduction(_) | Event::Selection(_) | Event::Estimate(_) => {
+            "done".to_owned()
+        }
     }
 }
 

@@ -5,9 +5,10 @@ use std::io::{BufReader, Read};
 use riskft_core::cell::SourceColumn;
 use riskft_core::dataset::Dataset;
 use riskft_core::protocol::{
-    broken, read_frame, JobHeader, Progress, ReductionHeader, SelectionHeader, UpdateHeader,
-    FRAME_BATCH, FRAME_END, FRAME_HEADER, FRAME_INCUMBENT_ENCODER, FRAME_INCUMBENT_TRAINING,
-    FRAME_INCUMBENT_VERSION, FRAME_REDUCTION, FRAME_SELECTION, FRAME_UPDATE, PROTOCOL,
+    broken, read_frame, EstimateHeader, JobHeader, Progress, ReductionHeader, SelectionHeader,
+    UpdateHeader, FRAME_BATCH, FRAME_END, FRAME_ESTIMATE, FRAME_HEADER, FRAME_INCUMBENT_ENCODER,
+    FRAME_INCUMBENT_TRAINING, FRAME_INCUMBENT_VERSION, FRAME_REDUCTION, FRAME_SELECTION,
+    FRAME_UPDATE, PROTOCOL,
 };
 use riskft_core::refusal::{code, Refusal, Result};
 use serde::de::DeserializeOwned;
@@ -23,6 +24,7 @@ pub enum Header {
     Training(Box<JobHeader>),
     Reduction(Box<ReductionHeader>),
     Selection(Box<SelectionHeader>),
+    Estimate(Box<EstimateHeader>),
     Update(Box<UpdateHeader>),
 }
 
@@ -47,6 +49,7 @@ pub fn open<R: Read>(input: R) -> Result<(Header, BufReader<R>)> {
         FRAME_HEADER => Header::Training(header(&payload)?),
         FRAME_REDUCTION => Header::Reduction(header(&payload)?),
         FRAME_SELECTION => Header::Selection(header(&payload)?),
+        FRAME_ESTIMATE => Header::Estimate(header(&payload)?),
         FRAME_UPDATE => Header::Update(header(&payload)?),
         _ => return Err(broken("the first frame is not a header")),
     };

@@ -144,6 +144,7 @@ fn save(folder: &Path, done: Done) -> io::Result<()> {
         Done::Version(outcome) => serde_json::to_vec_pretty(&outcome.result)?,
         Done::Reducer(outcome) => serde_json::to_vec_pretty(&outcome.result)?,
         Done::Columns(outcome) => serde_json::to_vec_pretty(&outcome.result)?,
+        Done::Estimate(result) => serde_json::to_vec_pretty(&result)?,
     };
     for (header, bytes) in &done.answer().1 {
         fs::write(folder.join(format!("{}.safetensors", header.kind.name())), bytes)?;

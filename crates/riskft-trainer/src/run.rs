@@ -1,18 +1,18 @@
 //! A whole training: from the job to what is published.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use riskft_core::dataset::{self, Part, Prepared};
-use riskft_core::encode::{self, Encoding};
-use riskft_core::options::{Calibrate, Method, Unlabelled};
-use riskft_core::protocol::{BlobHeader, Figures, JobHeader, Ledger, Progress, TrainingResult};
+use riskft_core::dataset::{Part, Prepared};
+use riskft_core::encode::Encoding;
+use riskft_core::options::Calibrate;
+use riskft_core::protocol::{BlobHeader, Figures, JobHeader, Ledger, TrainingResult};
 use riskft_core::refusal::Result;
 
 use crate::backtest::{self, Natural};
 use crate::balance;
-use crate::base::Base;
 use crate::baseline;
+use crate::begin::{self, Begun};
 use crate::blend::Candidate;
 use crate::device::Compute;
 use crate::events::Reporter;
@@ -21,16 +21,13 @@ use crate::folds::Folds;
 use crate::forest::Forest;
 use crate::grams;
 use crate::head::Head;
-use crate::job::{self, Job};
 use crate::ledger::Meter;
-use crate::reduce::condense;
-use crate::rows::{Reader, Rows};
+use crate::rows::Rows;
 use crate::scoring;
 use crate::search;
-use crate::select;
 use crate::self_train;
 use crate::text::{self, Text};
-use crate::texts::{Collector, Texts};
+use crate::texts::Texts;
 
 /// A finished training.
 pub struct Outcome {
@@ -50,45 +47,18 @@ pub fn run(
     reporter: &Reporter,
 ) -> Result<Outcome> {
     let mut meter = Meter::default();
-    meter.phase("load");
-    let job = job::read(header, input, reporter)?;
-    meter.phase("prepare");
-    let mut prepared = prepare(&job, reporter)?;
-    let compute = Compute::choose(&job.header.options)?;
-    reporter.notice(compute.in_words());
-    let chosen = select::keep(&job, &mut prepared, compute.threads, &mut meter, reporter)?;
-    condense(&job, &mut prepared, chosen.as_ref(), &mut meter, reporter)?;
-    meter.phase("prepare");
-    let mut encoding = encode::fit(&job.dataset, &prepared, &job.header);
-    let folder = base_dir.unwrap_or_else(|| PathBuf::from(&job.header.base_dir));
-    let base = read_base(&job.header, &encoding, &folder, reporter)?;
-    if base.is_none() {
-        encoding.texts.clear();
-    }
-    meter.phase("encode");
-    let (rows, texts) = read_rows(&job, &prepared, &encoding, base.as_ref(), reporter)?;
-    let rows = rows.to_device(compute.device);
-    let folds = Folds::new(&prepared, &rows, &job.header.options);
-    let balanced = balance::of(&rows, &folds, &encoding, &job.header, reporter);
-    let natural = Natural { rows: &rows, folds: &folds };
-    let (folds, made) = (&balanced.folds, balanced.rows.as_ref());
-    let run = Run {
-        header: &job.header,
-        prepared: &prepared,
-        encoding: &encoding,
-        texts: &texts,
-        folds,
-        rows: made.unwrap_or(&rows),
-        compute: &compute,
-        reporter,
-    };
+    let begun = begin::begin(header, input, base_dir, &mut meter, reporter)?;
+    let Begun { job, prepared, rows, folds, base, .. } = &begun;
+    let balanced = balance::of(rows, folds, &begun.encoding, &job.header, reporter);
+    let natural = Natural { rows, folds };
+    let run = begun.run(&balanced, reporter);
     let found = search::search(&run, base.as_ref(), &mut meter)?;
     let run = Run { header: &found.header, ..run };
     let mut ledger = run.ledger(job.dataset.rows, base.is_some());
     let mut fitted = run.tabular(&mut meter, &mut ledger)?;
     run.grams(&job.dataset, &mut fitted, &mut meter)?;
     let mut fitted = self_train::refit(run, fitted, &mut meter, &mut ledger)?;
-    if let Some(base) = &base {
+    if let Some(base) = base {
         // On top of logits of natural shares, by labelled rows alone.
         let folds = run.folds.natural();
         let natural = Run { folds: &folds, ..run };
@@ -105,7 +75,7 @@ pub fn run(
     meter.phase("quantize");
     let trained = Trained {
         run,
-        job: &job,
+        job,
         base: base.as_ref(),
         fitted: &fitted,
         blend: &blend,
@@ -144,74 +114,6 @@ pub fn run(
     Ok(Outcome { result, blobs: published.blobs })
 }
 
-/// Takes all decisions before encoding, and tells of them.
-///
-/// # Errors
-/// Those of [`dataset::prepare`].
-pub fn prepare(job: &Job, reporter: &Reporter) -> Result<Prepared> {
-    let phase = |done| Progress { phase: "prepare".into(), done, total: 2, ..Progress::default() };
-    reporter.progress(phase(0));
-    let prepared = dataset::prepare(&job.dataset, &job.header)?;
-    for notice in &prepared.notices {
-        reporter.notice(notice);
-    }
-    for (message, detail) in &prepared.warnings {
-        reporter.warning(message, detail);
-    }
-    reporter.progress(phase(1));
-    Ok(prepared)
-}
-
-fn read_base(
-    header: &JobHeader,
-    encoding: &Encoding,
-    folder: &Path,
-    reporter: &Reporter,
-) -> Result<Option<Base>> {
-    if header.method == Method::None {
-        return Ok(None);
-    }
-    if encoding.texts.is_empty() {
-        reporter.notice(format!(
-            "there is no text column: method {} trains numbers and categories only",
-            header.method.name()
-        ));
-        return Ok(None);
-    }
-    Base::read(&header.base, folder).map(Some)
-}
-
-fn read_rows(
-    job: &Job,
-    prepared: &Prepared,
-    encoding: &Encoding,
-    base: Option<&Base>,
-    reporter: &Reporter,
-) -> Result<(Rows, Texts)> {
-    let reader = Reader::new(&job.dataset, encoding)?;
-    let mut collector = Collector::default();
-    let total = job.dataset.rows as u64;
-    let progress = |done| {
-        if done % 4096 == 0 {
-            let done = done as u64;
-            reporter.progress(Progress {
-                phase: "encode".into(),
-                done,
-                total,
-                ..Progress::default()
-            });
-        }
-    };
-    let unlabelled = job.header.options.unlabelled == Unlabelled::SelfTrain;
-    let (labels, parts) = (&prepared.labels, &prepared.parts);
-    let mut rows = Rows::read(&reader, labels, parts, unlabelled, &mut collector, progress);
-    let Some(base) = base else { return Ok((rows, Texts::default())) };
-    base.words.check(collector.values())?;
-    let (texts, numbers) = Texts::new(&base.words.encode(collector.values()), base.shape.window());
-    rows.renumber(&numbers);
-    Ok((rows, texts))
-}
-
 /// What all branches work on.
 #[derive(Clone, Copy)]
 pub struct Run<'a> {
@@ -236,7 +138,8 @@ pub struct Fitted {
 }
 
 impl Run<'_> {
-    fn ledger(&self, rows: usize, encoder: bool) -> Ledger {
+    /// The ledger of a run that has read so many rows, before it used anything.
+    pub(crate) fn ledger(&self, rows: usize, encoder: bool) -> Ledger {
         let options = &self.header.options;
         let count = |part: Part| self.rows.part(part).len() as u64;
         let lengths = self.rows.text_numbers.iter().filter_map(|n| usize::try_from(*n).ok());

@@ -16,6 +16,7 @@ use riskft_core::protocol::{JobHeader, Ledger, Progress, SelectionHeader, Select
 use riskft_core::refusal::{code, Refusal, Result};
 use riskft_core::select::{leaders, owners, rank, rows_of, top, Ranked, Said, Sums};
 
+use crate::begin::prepare;
 use crate::device;
 use crate::events::Reporter;
 use crate::folds::Folds;
@@ -24,7 +25,6 @@ use crate::job::{self, Job};
 use crate::ledger::Meter;
 use crate::reduce::is_condensed;
 use crate::rows::{sample, Reader, Rows};
-use crate::run::prepare;
 use crate::texts::Collector;
 
 const PHASE: &str = "select";

@@ -101,7 +101,8 @@ fn is_tabular(kind: BranchKind) -> bool {
     kind < BranchKind::Grams
 }
 
-fn lesson<'a>(run: &Run<'a>, offset: &'a [f64]) -> Lesson<'a> {
+/// What terms of texts are fitted on.
+pub(crate) fn lesson<'a>(run: &Run<'a>, offset: &'a [f64]) -> Lesson<'a> {
     Lesson {
         rows: run.rows,
         folds: run.folds,
@@ -253,17 +254,18 @@ fn is_worth_tuning(run: &Run<'_>, gain: Option<(f64, f64)>) -> bool {
 }
 
 /// What every tuning of a run begins from.
-struct Origin<'a> {
-    run: &'a Run<'a>,
-    base: &'a Base,
+pub(crate) struct Origin<'a> {
+    pub run: &'a Run<'a>,
+    pub base: &'a Base,
     /// Layers below this one stay frozen.
-    split: usize,
-    lower: Option<&'a Tensor>,
+    pub split: usize,
+    /// States after those layers, of all tokens, where they are kept.
+    pub lower: Option<&'a Tensor>,
 }
 
 impl Origin<'_> {
     /// The untrained tuning, and the encoder under it: `frozen`, or one with weights of its own.
-    fn start(&self, frozen: Bert) -> Result<(Bert, Tuning)> {
+    pub fn start(&self, frozen: Bert) -> Result<(Bert, Tuning)> {
         let (header, compute) = (self.run.header, self.run.compute);
         let mut bert = frozen;
         if header.method == Method::Full {
@@ -275,7 +277,8 @@ impl Origin<'_> {
         Ok((bert, tuning))
     }
 
-    fn tuned<'b>(&'b self, bert: &'b Bert, tuning: &'b Tuning) -> Tuned<'b> {
+    /// The encoder as it is tuned.
+    pub fn tuned<'b>(&'b self, bert: &'b Bert, tuning: &'b Tuning) -> Tuned<'b> {
         let device = self.run.compute.device;
         Tuned { bert, tuning, texts: self.run.texts, split: self.split, lower: self.lower, device }
     }

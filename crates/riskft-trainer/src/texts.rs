@@ -93,6 +93,20 @@ impl Texts {
         self.tokens.len()
     }
 
+    /// Every so many-th window as a text of its own, so that there are about so many tokens of texts of
+    /// all lengths.
+    pub fn thinned(&self, tokens: usize) -> Self {
+        let every = self.tokens().div_ceil(tokens.max(1)).max(1);
+        let count = self.starts.len().saturating_sub(1);
+        let mut thin = Texts { starts: vec![0], ..Texts::default() };
+        for window in ((every - 1) / 2..count).step_by(every) {
+            thin.tokens.extend_from_slice(&self.tokens[self.place(window)]);
+            thin.starts.push(thin.tokens.len());
+            thin.windows.push(vec![thin.windows.len()]);
+        }
+        thin
+    }
+
     /// Tokens of a text's windows.
     pub fn length(&self, number: usize) -> usize {
         self.windows[number].iter().map(|window| self.place(*window).len()).sum()

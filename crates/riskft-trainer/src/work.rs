@@ -3,9 +3,10 @@
 use std::io::Read;
 use std::path::PathBuf;
 
-use riskft_core::protocol::{BlobHeader, Event};
+use riskft_core::protocol::{BlobHeader, EstimateResult, Event};
 use riskft_core::refusal::Result;
 
+use crate::estimate;
 use crate::events::Reporter;
 use crate::job::{self, Header};
 use crate::reduce;
@@ -18,6 +19,7 @@ pub enum Done {
     Version(Box<run::Outcome>),
     Reducer(Box<reduce::Outcome>),
     Columns(Box<select::Outcome>),
+    Estimate(Box<EstimateResult>),
 }
 
 /// A file that is returned.
@@ -30,6 +32,7 @@ impl Done {
             Done::Version(done) => (Event::Result(Box::new(done.result)), done.blobs),
             Done::Reducer(done) => (Event::Reduction(Box::new(done.result)), done.blobs),
             Done::Columns(done) => (Event::Selection(Box::new(done.result)), Vec::new()),
+            Done::Estimate(result) => (Event::Estimate(result), Vec::new()),
         }
     }
 }
@@ -49,6 +52,9 @@ pub fn work(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) ->
         }
         Header::Update(header) => {
             Done::Version(Box::new(update::run(*header, &mut input, reporter)?))
+        }
+        Header::Estimate(header) => {
+            Done::Estimate(Box::new(estimate::run(*header, &mut input, base_dir, reporter)?))
         }
         Header::Selection(header) => {
             Done::Columns(Box::new(select::run(*header, &mut input, reporter)?))

@@ -12,6 +12,7 @@ mod text;
 
 use std::time::{Duration, Instant};
 
+use riskft_core::options::Options;
 use riskft_core::protocol::{JobHeader, Progress, TrialReport, SEARCH};
 use riskft_core::refusal::Result;
 use serde_json::Value;
@@ -52,6 +53,24 @@ pub fn search(run: &Run<'_>, base: Option<&Base>, meter: &mut Meter) -> Result<F
     let header = changed(run.header, &search.best.changes())?;
     reseed(&header);
     Ok(Found { header, trials: search.reports() })
+}
+
+/// Wall seconds of the trials of network and trees that options ask for, where all models of one setting
+/// take `whole` seconds.
+pub fn seconds(options: &Options, models: usize, whole: f64) -> f64 {
+    let (trials, minutes) = (options.search.trials, options.search.minutes);
+    if trials == 0 {
+        return 0.0;
+    }
+    let rungs = if trials > 1 { halving::rungs(models) } else { vec![models] };
+    let tried = halving::tried(trials - 1, &rungs);
+    let fits: usize = tried.into_iter().zip(rungs).map(|(tried, models)| tried * models).sum();
+    let all = fits as f64 * whole / models.max(1) as f64;
+    if minutes > 0.0 {
+        all.min(60.0 * minutes)
+    } else {
+        all
+    }
 }
 
 /// A setting that was tried.

@@ -1,0 +1,158 @@
+//! Passes of the frozen encoder, fits of its terms, and steps of its tuning.
+
+use riskft_core::options::{KeepText, KeepTuned};
+use riskft_core::protocol::PhaseEstimate;
+use riskft_core::refusal::Result;
+use tch::{Kind, Tensor};
+
+use super::{certain, timed, Pilot};
+use crate::base::Base;
+use crate::bert::Bert;
+use crate::fields;
+use crate::fit::batch_size;
+use crate::folds::Share;
+use crate::frozen::{encode, fits};
+use crate::grams;
+use crate::run::Run;
+use crate::stage::{Stage, Turn};
+use crate::terms::Terms;
+use crate::text::{lesson, Origin};
+use crate::tuning::first_layer;
+
+/// Tokens that the frozen encoder reads untimed, and timed.
+const WARM_TOKENS: usize = 2048;
+const TOKENS: usize = 12_288;
+/// Steps of tuning that are timed, after one that is not.
+const STEPS: usize = 3;
+
+impl Pilot<'_> {
+    /// Seconds of the phase `grams`.
+    pub(super) fn grams(&self) -> Result<f64> {
+        if self.base.is_none() {
+            return Ok(0.0);
+        }
+        self.tell("grams");
+        Ok(timed(|| grams::branch(&self.run, &self.job.dataset))?.0)
+    }
+
+    /// The phases `encode`, `text` and `tune`.
+    pub(super) fn text(&self, base: &Base) -> Result<Vec<PhaseEstimate>> {
+        let split = first_layer(self.run.header.method, self.options(), &base.shape);
+        let token = self.encoder_token(base, split)?;
+        let tokens = self.run.texts.tokens() as f64;
+        let mut phases = vec![certain("encode", token * tokens), certain("text", self.terms()?)];
+        let seconds = self.tune(base, split, token)?;
+        let options = self.options();
+        let forced =
+            options.keep_text == KeepText::Always || options.keep_tuned == KeepTuned::Always;
+        let is_certain = forced || self.run.is_text_alone();
+        phases.push(PhaseEstimate {
+            phase: "tune".to_owned(),
+            seconds,
+            seconds_if_text_adds: if is_certain { 0.0 } else { seconds },
+        });
+        Ok(phases)
+    }
+
+    /// Seconds that the frozen encoder takes for a token.
+    fn encoder_token(&self, base: &Base, split: usize) -> Result<f64> {
+        self.tell("encode");
+        let compute = self.run.compute;
+        let bert = Bert::new(&base.shape, &base.tensors, compute.kind, compute.device)?;
+        let pass = |tokens: usize| {
+            let texts = self.run.texts.thinned(tokens);
+            let (seconds, _) = timed(|| {
+                Ok(encode(&bert, &texts, split, split > 0, compute.device, |_| ()).vectors)
+            })?;
+            Ok(seconds / texts.tokens().max(1) as f64)
+        };
+        pass(WARM_TOKENS)?;
+        pass(TOKENS)
+    }
+
+    /// Seconds of the phase `text`: the fit itself, on vectors that say nothing.
+    fn terms(&self) -> Result<f64> {
+        self.tell("text");
+        let run = &self.run;
+        let width = self.base.map_or(1, |base| base.shape.width) as i64;
+        let shape = [(run.texts.len() as i64).max(1), width];
+        let vectors = Tensor::randn(shape, (Kind::Float, run.compute.device));
+        let folds = run.folds.natural();
+        let natural = Run { folds: &folds, ..*run };
+        let offset = vec![0.0; run.rows.source.len()];
+        let name = |field: usize| field.to_string();
+        let (seconds, _) = timed(|| fields::fit(&lesson(&natural, &offset), &vectors, name))?;
+        // On top of the other branches, and in a small sample beside them too.
+        let twice = run.folds.is_small() && !run.is_text_alone();
+        Ok(if twice { 2.0 * seconds } else { seconds })
+    }
+
+    /// Seconds of the phase `tune`.
+    fn tune(&self, base: &Base, split: usize, token: f64) -> Result<f64> {
+        let options = self.options();
+        if options.epochs == 0 || self.run.texts.is_empty() {
+            return Ok(0.0);
+        }
+        self.tell("tune");
+        let folds = self.run.folds.natural();
+        let run = Run { folds: &folds, ..self.run };
+        let compute = run.compute;
+        let (kind, width) = (compute.kind, base.shape.width as i64);
+        // States of one token stand for all: what they are does not change how long a step takes.
+        let states = Tensor::zeros([1, width], (kind, compute.device));
+        let states = states.expand([run.texts.tokens() as i64, width], false);
+        let lower = (split > 0 && fits(run.texts, base.shape.width, kind)).then_some(&states);
+        let origin = Origin { run: &run, base, split, lower };
+        let frozen = Bert::new(&base.shape, &base.tensors, kind, compute.device)?;
+        let (bert, tuning) = origin.start(frozen)?;
+        let fields = run.rows.texts as i64;
+        let terms = Terms::new(
+            &Tensor::zeros([fields.max(1), width], (Kind::Float, compute.device)),
+            compute.device,
+        );
+        let tuned = origin.tuned(&bert, &tuning);
+        let offset = vec![0.0; run.rows.source.len()];
+        let order = folds.places(0, Share::Train);
+        let turn = Turn { number: 0, of: 1 };
+        let lesson = lesson(&run, &offset);
+        let mut stage = Stage::new(&tuned, &terms, lesson, run.header.method, (order.len(), turn));
+        let batch = batch_size(options, order.len());
+        let (warm, rest) = order.split_at(batch.min(order.len()));
+        stage.epoch(warm, 1);
+        let some = if rest.is_empty() { warm } else { &rest[..rest.len().min(STEPS * batch)] };
+        let (seconds, ()) = timed(|| {
+            stage.epoch(some, 1);
+            Ok(())
+        })?;
+        let steps = some.len().div_ceil(batch).max(1);
+        let epoch = order.len().div_ceil(batch);
+        // What is left out is read after each epoch, by the layers that are tuned.
+        let held = run.rows.distinct(&folds.places(0, Share::Held));
+        let held: usize = held.iter().map(|number| run.texts.length(*number)).sum();
+        let layers = base.shape.layers.max(1);
+        let upper = if lower.is_some() { layers - split } else { layers };
+        let judged = held as f64 * token * upper as f64 / layers as f64;
+        let mut each = options.epochs as f64 * epoch as f64;
+        if options.max_steps > 0 {
+            each = each.min(options.max_steps as f64);
+        }
+        let epochs = each / epoch.max(1) as f64;
+        let one = each * seconds / steps as f64 + (epochs + 1.0) * judged;
+        let tunings = match run.folds.is_small() {
+            true => run.folds.models() / run.folds.repeats.max(1) + 1,
+            false => 1,
+        };
+        Ok(one * tunings as f64)
+    }
+
+    /// Bytes of what a training keeps of all texts while it tunes, and no step here has held.
+    pub(super) fn states(&self) -> u64 {
+        let (Some(base), options) = (self.base, self.options()) else { return 0 };
+        let (texts, width) = (self.run.texts, base.shape.width);
+        let kind = self.run.compute.kind;
+        let split = first_layer(self.run.header.method, options, &base.shape);
+        let kept = options.epochs > 0 && split > 0 && fits(texts, width, kind);
+        let states = if kept { texts.tokens() * width * kind.elt_size_in_bytes() } else { 0 };
+        states as u64
+    }
+}
