@@ -91,6 +91,12 @@ fn measure(database: &Database, folder: &Path, experiment: &Experiment) {
     if let Ok(only) = std::env::var("RISKFT_BENCH_CONTESTANT") {
         contestants.retain(|contestant| only.split(',').any(|name| name == contestant.name));
     }
+    if let Ok(more) = std::env::var("RISKFT_BENCH_OPTIONS") {
+        let more: Map<String, Value> = serde_json::from_str(&more).expect("an object of options");
+        for options in contestants.iter_mut().filter_map(|c| c.options.as_object_mut()) {
+            options.extend(more.iter().map(own));
+        }
+    }
     for number in 0..cells {
         for contestant in &contestants {
             let cell = Cell { number, experiment, contestant };
