@@ -3,23 +3,27 @@
 use std::sync::Arc;
 
 use riskft_core::cell::Cell;
+use riskft_core::dataset::Part;
 use riskft_core::encode::value::{label, number, Scratch};
 use riskft_core::encode::{CategorySource, EncodedColumn, Encoding};
-use riskft_core::explain::{Background, Explainer};
+use riskft_core::explain::{scored_rows, Background, Explainer};
 use riskft_core::model::Model;
-use riskft_core::options::Role;
+use riskft_core::options::{Explain, Role};
 use riskft_core::protocol::{EffectReport, ImportanceReport};
 use riskft_core::refusal::Result;
 
 use crate::figures::Judgement;
 use crate::finish::Trained;
 use crate::rows::{sample, Reader};
+use crate::run::Run;
 use crate::scoring::{scorer, Crew};
 
 /// Inputs that importances may take in all: mixed rows times what each has, and as much again for
 /// its trees. 256 rows of the loans take 93 million, some seconds on one core.
 const MOST_INPUTS: usize = 120_000_000;
 const INPUTS_OF_TREES: usize = 100;
+/// Inputs that one thread takes in a second.
+const INPUTS_A_SECOND: f64 = 12e6;
 /// Products of a projection that take as long as an input of the network.
 const PRODUCTS_OF_INPUT: usize = 256;
 /// Fewest rows that a mean is taken over.
@@ -63,11 +67,7 @@ pub fn figures(
     }
     let encoding = &model.specification().encoding;
     let most = match Explainer::new(&mut scorer(model)) {
-        Ok(explainer) => {
-            let products = encoding.components.as_ref().map_or(0, |c| c.columns.len() * c.count);
-            let inputs = encoding.features() + INPUTS_OF_TREES + products / PRODUCTS_OF_INPUT;
-            MOST_INPUTS / (explainer.most_rows() * inputs).max(1)
-        }
+        Ok(explainer) => MOST_INPUTS / inputs(encoding, explainer.most_rows()),
         Err(refusal) => {
             run.reporter.notice(format!("there are no importances: {}", refusal.message));
             return Ok(none);
@@ -91,6 +91,24 @@ pub fn figures(
     let importances = of.importances()?;
     let effects = of.effects(&importances)?;
     Ok((importances, effects))
+}
+
+/// Inputs that mixed rows take, as [`MOST_INPUTS`] counts them; at least 1.
+fn inputs(encoding: &Encoding, rows: usize) -> usize {
+    let products = encoding.components.as_ref().map_or(0, |c| c.columns.len() * c.count);
+    let each = encoding.features() + INPUTS_OF_TREES + products / PRODUCTS_OF_INPUT;
+    (rows * each).max(1)
+}
+
+/// Wall seconds that [`figures`] takes of a version that reads all columns of the run.
+pub fn seconds(run: &Run<'_>) -> f64 {
+    let Explain { background, rows } = run.header.options.explain;
+    let own = inputs(run.encoding, scored_rows(run.encoding.columns.len(), background));
+    let test = run.rows.part(Part::Test).len();
+    let shown = if test > 0 { test } else { run.folds.fitted.len() };
+    let most = MOST_INPUTS / own;
+    let explained = if most < LEAST_ROWS { 0 } else { rows.min(shown).min(most) };
+    (explained * own) as f64 / INPUTS_A_SECOND / run.compute.threads as f64
 }
 
 /// A version and rows that it is explained on.

@@ -42,7 +42,7 @@ use crate::text::Text;
 use crate::tuning::Tuning;
 
 /// Most fitted rows whose own figures are computed.
-const MOST_TRAINING_ROWS: usize = 20_000;
+pub const MOST_TRAINING_ROWS: usize = 20_000;
 
 /// The fitted branches, and all that they were fitted on.
 #[derive(Clone, Copy)]

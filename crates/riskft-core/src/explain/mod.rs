@@ -106,6 +106,15 @@ pub struct Explainer {
     mixed: Vec<EncodedRow>,
 }
 
+/// Rows that are scored to explain one among so many columns, at most: rows of the background times
+/// coalitions.
+pub fn scored_rows(columns: usize, background: usize) -> usize {
+    match columns {
+        0..=EXACT => background << columns,
+        _ => 2 * ROUNDS * background * columns,
+    }
+}
+
 impl Explainer {
     /// For rows that `scorer` scores.
     ///
@@ -171,11 +180,7 @@ impl Explainer {
 
     /// Rows that are scored to explain one, at most: background rows times coalitions.
     pub fn most_rows(&self) -> usize {
-        let (players, rows) = (self.players.len(), self.empty.len());
-        match players {
-            0..=EXACT => rows << players,
-            _ => 2 * ROUNDS * rows * players,
-        }
+        scored_rows(self.players.len(), self.empty.len())
     }
 
     /// Takes the score of a row apart, from the cells of the encoding's columns in their order; cells

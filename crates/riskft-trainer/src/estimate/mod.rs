@@ -13,7 +13,8 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use riskft_core::options::{Calibrate, Options, Unlabelled};
+use riskft_core::dataset::Part;
+use riskft_core::options::{Calibrate, KeepText, KeepTuned, Options, Unlabelled};
 use riskft_core::protocol::{
     EstimateHeader, EstimateResult, JobHeader, Ledger, PhaseEstimate, Progress,
 };
@@ -24,10 +25,17 @@ use crate::base::Base;
 use crate::baseline;
 use crate::begin;
 use crate::events::{Listener, Reporter};
+use crate::explain;
+use crate::finish::MOST_TRAINING_ROWS;
 use crate::job::Job;
 use crate::ledger::{usage, Meter};
 use crate::run::Run;
 use crate::search;
+
+/// Seconds of a thread for a row that is scored without text.
+const SCORED_ROW: f64 = 85e-6;
+/// A text's token as the version scores it, in f32 and int8, in those of the frozen encoder.
+const SCORED_TOKEN: f64 = 1.0;
 
 /// Reads the job's rows and estimates what training on them takes. `base_dir` as of
 /// [`crate::run::run`].
@@ -101,12 +109,16 @@ impl Pilot<'_> {
             let branches = [("network", network), ("trees", trees), ("grams", grams)];
             phases.extend(branches.map(|(phase, seconds)| certain(phase, seconds)));
         }
+        let mut token = 0.0;
         if let Some(base) = self.base {
-            phases.extend(self.text(base)?);
+            token = self.encoder_token(base)?;
+            phases.extend(self.text(base, token)?);
         }
         self.tell("baseline");
         let (seconds, _) = timed(|| Ok(baseline::fit(&self.run)))?;
         phases.push(certain("baseline", seconds));
+        phases.push(self.evaluation(token));
+        phases.push(certain("explain", explain::seconds(&self.run)));
         phases.retain(|phase| phase.seconds > 0.0);
         Ok(phases)
     }
@@ -120,6 +132,27 @@ impl Pilot<'_> {
             again.push(certain("backtest", tabular));
         }
         again
+    }
+
+    /// Scores of fitted and test rows by the version; with its text, if that is kept, a text's token takes
+    /// `token` seconds of the frozen encoder.
+    fn evaluation(&self, token: f64) -> PhaseEstimate {
+        let run = &self.run;
+        let fitted = run.folds.fitted.len().min(MOST_TRAINING_ROWS);
+        let rows = fitted + run.rows.part(Part::Test).len();
+        let tokens = run.texts.tokens() as f64;
+        let text = tokens * token * SCORED_TOKEN;
+        let seconds = rows as f64 * SCORED_ROW / run.compute.threads as f64 + text;
+        let seconds_if_text_adds = if self.text_is_certain() { 0.0 } else { text };
+        PhaseEstimate { phase: "evaluate".to_owned(), seconds, seconds_if_text_adds }
+    }
+
+    /// Whether text is kept and the encoder tuned whatever it adds.
+    fn text_is_certain(&self) -> bool {
+        let options = self.options();
+        let forced =
+            options.keep_text == KeepText::Always || options.keep_tuned == KeepTuned::Always;
+        forced || self.run.is_text_alone()
     }
 
     fn trains_itself(&self) -> bool {

@@ -1,6 +1,5 @@
 //! Passes of the frozen encoder, fits of its terms, and steps of its tuning.
 
-use riskft_core::options::{KeepText, KeepTuned};
 use riskft_core::protocol::PhaseEstimate;
 use riskft_core::refusal::Result;
 use tch::{Kind, Tensor};
@@ -32,30 +31,30 @@ impl Pilot<'_> {
             return Ok(0.0);
         }
         self.tell("grams");
-        Ok(timed(|| grams::branch(&self.run, &self.job.dataset))?.0)
+        grams::seconds(&self.run, &self.job.dataset)
     }
 
-    /// The phases `encode`, `text` and `tune`.
-    pub(super) fn text(&self, base: &Base) -> Result<Vec<PhaseEstimate>> {
-        let split = first_layer(self.run.header.method, self.options(), &base.shape);
-        let token = self.encoder_token(base, split)?;
+    /// The phases `encode`, `text` and `tune`; a token takes the frozen encoder so many seconds.
+    pub(super) fn text(&self, base: &Base, token: f64) -> Result<Vec<PhaseEstimate>> {
         let tokens = self.run.texts.tokens() as f64;
         let mut phases = vec![certain("encode", token * tokens), certain("text", self.terms()?)];
-        let seconds = self.tune(base, split, token)?;
-        let options = self.options();
-        let forced =
-            options.keep_text == KeepText::Always || options.keep_tuned == KeepTuned::Always;
-        let is_certain = forced || self.run.is_text_alone();
+        let seconds = self.tune(base, token)?;
         phases.push(PhaseEstimate {
             phase: "tune".to_owned(),
             seconds,
-            seconds_if_text_adds: if is_certain { 0.0 } else { seconds },
+            seconds_if_text_adds: if self.text_is_certain() { 0.0 } else { seconds },
         });
         Ok(phases)
     }
 
+    /// Layers below this one stay frozen.
+    fn split(&self, base: &Base) -> usize {
+        first_layer(self.run.header.method, self.options(), &base.shape)
+    }
+
     /// Seconds that the frozen encoder takes for a token.
-    fn encoder_token(&self, base: &Base, split: usize) -> Result<f64> {
+    pub(super) fn encoder_token(&self, base: &Base) -> Result<f64> {
+        let split = self.split(base);
         self.tell("encode");
         let compute = self.run.compute;
         let bert = Bert::new(&base.shape, &base.tensors, compute.kind, compute.device)?;
@@ -88,7 +87,8 @@ impl Pilot<'_> {
     }
 
     /// Seconds of the phase `tune`.
-    fn tune(&self, base: &Base, split: usize, token: f64) -> Result<f64> {
+    fn tune(&self, base: &Base, token: f64) -> Result<f64> {
+        let split = self.split(base);
         let options = self.options();
         if options.epochs == 0 || self.run.texts.is_empty() {
             return Ok(0.0);
@@ -150,7 +150,7 @@ impl Pilot<'_> {
         let (Some(base), options) = (self.base, self.options()) else { return 0 };
         let (texts, width) = (self.run.texts, base.shape.width);
         let kind = self.run.compute.kind;
-        let split = first_layer(self.run.header.method, options, &base.shape);
+        let split = self.split(base);
         let kept = options.epochs > 0 && split > 0 && fits(texts, width, kind);
         let states = if kept { texts.tokens() * width * kind.elt_size_in_bytes() } else { 0 };
         states as u64

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use riskft_core::cell::Cell;
 use riskft_core::dataset::Dataset;
-use riskft_core::grams::Table;
+use riskft_core::grams::{Table, View};
 use riskft_core::model::GramsInput;
 use riskft_core::protocol::Progress;
 use riskft_core::refusal::{code, Refusal, Result};
 
-use super::{choose, view_for, Matrix, Sample, Texts, GRID};
+use super::{choice_seconds, choose, view_for, Matrix, Sample, Texts, GRID};
 use crate::rows::Reader;
 use crate::run::Run;
 
@@ -32,21 +32,13 @@ pub struct Branch {
 pub fn branch(run: &Run<'_>, dataset: &Dataset) -> Result<Option<Branch>> {
     let start = Instant::now();
     run.reporter.progress(Progress { phase: "grams".into(), ..Progress::default() });
-    let texts = texts(run, dataset)?;
-    let bytes = texts.cells.iter().map(|text| text.len()).sum();
-    let Some(view) = view_for(bytes) else {
-        run.reporter.notice("the texts are too long in all for their n-grams to be counted");
-        return Ok(None);
-    };
-    let fitted = &run.folds.fitted;
-    let matrix = Matrix::read(view, &texts, fitted)?;
-    let weights: Vec<f64> = run.folds.weights.iter().map(|weight| f64::from(*weight)).collect();
-    let columns: Vec<usize> = (0..texts.columns.len()).collect();
-    let labels = &run.rows.labels;
+    let Some((view, matrix)) = counted(run, dataset)? else { return Ok(None) };
+    let (fitted, labels) = (&run.folds.fitted, &run.rows.labels);
+    let weights = weights(run);
+    let columns: Vec<usize> = (0..matrix.columns().len()).collect();
     let sample =
         Sample { matrix: &matrix, rows: fitted, labels, weights: &weights, columns: &columns };
-    let folds: Vec<u8> = fitted.iter().map(|place| run.folds.fold(*place)).collect();
-    let Some(best) = choose(sample, &folds, GRID).map_err(failed)? else { return Ok(None) };
+    let Some(best) = choose(sample, &folds(run), GRID).map_err(failed)? else { return Ok(None) };
     let shift = run.folds.shift(fitted, labels);
     let table = matrix.table(&best.columns, &best.model.weights, best.model.bias - shift);
     let mut logits = vec![f64::NAN; labels.len()];
@@ -63,6 +55,41 @@ pub fn branch(run: &Run<'_>, dataset: &Dataset) -> Result<Option<Branch>> {
         what: format!("n-grams of {}, C = {}", names.join(", "), best.c),
         seconds: start.elapsed().as_secs_f64(),
     }))
+}
+
+/// Wall seconds that [`branch`] takes, from one fit of each column.
+///
+/// # Errors
+/// Those of [`branch`].
+pub fn seconds(run: &Run<'_>, dataset: &Dataset) -> Result<f64> {
+    let start = Instant::now();
+    let Some((_, matrix)) = counted(run, dataset)? else { return Ok(0.0) };
+    let read = start.elapsed().as_secs_f64();
+    let weights = weights(run);
+    let (rows, labels) = (&run.folds.fitted, &run.rows.labels);
+    let sample = Sample { matrix: &matrix, rows, labels, weights: &weights, columns: &[] };
+    let fits = choice_seconds(sample, &folds(run), matrix.columns().len(), run.compute.threads);
+    Ok(read + fits.map_err(failed)?)
+}
+
+/// The rows over their n-grams; None, and a NOTICE, where these are too many.
+fn counted(run: &Run<'_>, dataset: &Dataset) -> Result<Option<(View, Matrix)>> {
+    let texts = texts(run, dataset)?;
+    let bytes = texts.cells.iter().map(|text| text.len()).sum();
+    let Some(view) = view_for(bytes) else {
+        run.reporter.notice("the texts are too long in all for their n-grams to be counted");
+        return Ok(None);
+    };
+    Ok(Some((view, Matrix::read(view, &texts, &run.folds.fitted)?)))
+}
+
+fn weights(run: &Run<'_>) -> Vec<f64> {
+    run.folds.weights.iter().map(|weight| f64::from(*weight)).collect()
+}
+
+/// The fold of each fitted row.
+fn folds(run: &Run<'_>) -> Vec<u8> {
+    run.folds.fitted.iter().map(|place| run.folds.fold(*place)).collect()
 }
 
 /// The texts as scoring reads them: blanks at both ends cut.

@@ -1,5 +1,7 @@
 //! The penalty, chosen on rows that a fit has not seen.
 
+use std::time::Instant;
+
 use super::logistic::{fit, Linear, Sample, TOLERANCE};
 use crate::calibrated;
 
@@ -121,4 +123,33 @@ pub fn choose(sample: Sample<'_>, folds: &[u8], grid: &[f64]) -> Result<Option<C
         }
     }
     Ok(Some(best).filter(|best| !best.columns.is_empty()))
+}
+
+/// Penalties that [`cross_fit`] typically tries, and where among them a fit takes as long as their mean.
+const TRIED: f64 = 5.0;
+const TYPICAL: f64 = 0.3;
+
+/// Wall seconds that [`choose`] takes among so many columns, from one fit of each on one fold's rows.
+///
+/// # Errors
+/// As [`cross_fit`].
+pub fn choice_seconds(
+    sample: Sample<'_>,
+    folds: &[u8],
+    columns: usize,
+    threads: usize,
+) -> Result<f64, String> {
+    let rows = others(sample.rows, folds, 0);
+    let mut alone = Vec::with_capacity(columns);
+    for column in 0..columns {
+        let start = Instant::now();
+        fit(Sample { rows: &rows, columns: &[column], ..sample }, TYPICAL, TOLERANCE, None)?;
+        alone.push(start.elapsed().as_secs_f64());
+    }
+    // Each alone, and each but the first beside what was taken before, at least one column.
+    let sum: f64 = alone.iter().sum();
+    let longest = alone.iter().copied().fold(0.0, f64::max);
+    let fits = 2.0 * sum + longest * (columns as f64 - 2.0).max(-1.0);
+    let count = folds.iter().max().map_or(1, |last| usize::from(*last) + 1);
+    Ok(fits * TRIED * count.div_ceil(threads.clamp(1, count)) as f64)
 }

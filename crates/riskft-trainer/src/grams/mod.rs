@@ -12,7 +12,7 @@ mod cross;
 mod logistic;
 mod matrix;
 
-pub use branch::{branch, Branch};
-pub use cross::{choose, cross_fit, CrossFit, GRID};
+pub use branch::{branch, seconds, Branch};
+pub use cross::{choice_seconds, choose, cross_fit, CrossFit, GRID};
 pub use logistic::{fit, Linear, Sample, TOLERANCE};
 pub use matrix::{view_for, Matrix, Texts};
