@@ -23,7 +23,7 @@ use crate::scoring::{scorer, Crew};
 const MOST_INPUTS: usize = 120_000_000;
 const INPUTS_OF_TREES: usize = 100;
 /// Inputs that one thread takes in a second.
-const INPUTS_A_SECOND: f64 = 12e6;
+const INPUTS_A_SECOND: f64 = 5.5e6;
 /// Products of a projection that take as long as an input of the network.
 const PRODUCTS_OF_INPUT: usize = 256;
 /// Fewest rows that a mean is taken over.
