@@ -100,15 +100,24 @@ fn inputs(encoding: &Encoding, rows: usize) -> usize {
     (rows * each).max(1)
 }
 
-/// Wall seconds that [`figures`] takes of a version that reads all columns of the run.
-pub fn seconds(run: &Run<'_>) -> f64 {
+/// Rows that [`figures`] mixes and scores, of a version that reads all columns of the run.
+pub fn mixed_rows(run: &Run<'_>) -> usize {
     let Explain { background, rows } = run.header.options.explain;
-    let own = inputs(run.encoding, scored_rows(run.encoding.columns.len(), background));
+    let each = scored_rows(run.encoding.columns.len(), background);
     let test = run.rows.part(Part::Test).len();
     let shown = if test > 0 { test } else { run.folds.fitted.len() };
-    let most = MOST_INPUTS / own;
-    let explained = if most < LEAST_ROWS { 0 } else { rows.min(shown).min(most) };
-    (explained * own) as f64 / INPUTS_A_SECOND / run.compute.threads as f64
+    let most = MOST_INPUTS / inputs(run.encoding, each);
+    if most < LEAST_ROWS {
+        0
+    } else {
+        rows.min(shown).min(most) * each
+    }
+}
+
+/// Wall seconds that [`figures`] takes of such a version without text.
+pub fn seconds(run: &Run<'_>) -> f64 {
+    let taken = inputs(run.encoding, mixed_rows(run)) as f64;
+    taken / INPUTS_A_SECOND / run.compute.threads as f64
 }
 
 /// A version and rows that it is explained on.

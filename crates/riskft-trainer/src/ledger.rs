@@ -88,6 +88,15 @@ pub fn usage() -> Usage {
     }
 }
 
+/// The resident set now; None where the kernel does not tell.
+pub fn resident_bytes() -> Option<u64> {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let resident: u64 = pages.split_whitespace().nth(1)?.parse().ok()?;
+    // SAFETY: asks for a constant of the kernel.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    resident.checked_mul(u64::try_from(page).ok()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,9 @@ use tch::{Device, Tensor};
 
 use crate::bert::{groups, Group, Packed};
 
+/// Runs that a thinned selection is made of.
+const RUNS: usize = 4;
+
 /// Texts and their windows, each by number.
 #[derive(Debug, Default)]
 pub struct Texts {
@@ -93,18 +96,30 @@ impl Texts {
         self.tokens.len()
     }
 
-    /// Every so many-th window as a text of its own, so that there are about so many tokens of texts of
-    /// all lengths.
+    /// Windows of about so many tokens, each as a text of its own: runs of neighbours from among the short,
+    /// the middle and the long ones, so that as many are of one length as among all.
     pub fn thinned(&self, tokens: usize) -> Self {
-        let every = self.tokens().div_ceil(tokens.max(1)).max(1);
         let count = self.starts.len().saturating_sub(1);
+        let run = tokens.min(self.tokens()) / RUNS;
         let mut thin = Texts { starts: vec![0], ..Texts::default() };
-        for window in ((every - 1) / 2..count).step_by(every) {
-            thin.tokens.extend_from_slice(&self.tokens[self.place(window)]);
-            thin.starts.push(thin.tokens.len());
-            thin.windows.push(vec![thin.windows.len()]);
+        let mut window = 0;
+        for middle in (0..RUNS).map(|n| (2 * n + 1) * self.tokens() / (2 * RUNS)) {
+            let (from, to) = (middle.saturating_sub(run / 2), middle + run.div_ceil(2));
+            while window < count && self.starts[window] < to {
+                if self.starts[window] >= from {
+                    thin.tokens.extend_from_slice(&self.tokens[self.place(window)]);
+                    thin.starts.push(thin.tokens.len());
+                    thin.windows.push(vec![thin.windows.len()]);
+                }
+                window += 1;
+            }
         }
         thin
+    }
+
+    /// Tokens of the longest window; 0 of no texts.
+    pub fn longest(&self) -> usize {
+        self.starts.len().checked_sub(2).map_or(0, |last| self.place(last).len())
     }
 
     /// Tokens of a text's windows.
@@ -215,6 +230,25 @@ mod tests {
         for (value, expected) in joined.iter().zip([1., 10., mean, 10. * mean]) {
             assert!((value - expected).abs() < 1e-5, "{joined:?}");
         }
+    }
+
+    #[test]
+    fn thin_texts_are_of_all_lengths() {
+        let list: Vec<Vec<i32>> = (0..300).map(|n| vec![7; 3 + n % 30]).collect();
+        let (texts, _) = Texts::new(&list, 16);
+        for tokens in [1, 100, 1000, texts.tokens(), 10 * texts.tokens()] {
+            let thin = texts.thinned(tokens);
+            let windows: Vec<usize> = (0..thin.len()).map(|text| thin.length(text)).collect();
+            assert_eq!(windows.iter().sum::<usize>(), thin.tokens());
+            assert!(windows.is_sorted(), "a text's number is its rank by length");
+            let wanted = tokens.min(texts.tokens());
+            assert!(thin.tokens().abs_diff(wanted) <= 16 * RUNS, "{tokens}: {}", thin.tokens());
+            let mean = |texts: &Texts| texts.tokens() as f64 / texts.starts.len() as f64;
+            assert!(tokens < 1000 || (mean(&thin) / mean(&texts) - 1.0).abs() < 0.1, "{tokens}");
+        }
+        assert_eq!(texts.thinned(usize::MAX / 2).tokens, texts.tokens);
+        assert_eq!((texts.longest(), Texts::default().longest()), (16, 0));
+        assert!(Texts::default().thinned(10).is_empty());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use riskft_core::dataset::Part;
+use riskft_core::model::MOST_LANDMARKS;
 use riskft_core::options::{Calibrate, KeepText, KeepTuned, Options, Unlabelled};
 use riskft_core::protocol::{
     EstimateHeader, EstimateResult, JobHeader, Ledger, PhaseEstimate, Progress,
@@ -28,14 +29,17 @@ use crate::events::{Listener, Reporter};
 use crate::explain;
 use crate::finish::MOST_TRAINING_ROWS;
 use crate::job::Job;
-use crate::ledger::{usage, Meter};
+use crate::ledger::Meter;
 use crate::run::Run;
 use crate::search;
 
 /// Seconds of a thread for a row that is scored without text.
 const SCORED_ROW: f64 = 85e-6;
 /// A text's token as the version scores it, in f32 and int8, in those of the frozen encoder.
-const SCORED_TOKEN: f64 = 1.0;
+const SCORED_TOKEN: f64 = 0.7;
+
+/// Products of a row's text with landmarks that a thread takes in a second.
+const PRODUCTS_A_SECOND: f64 = 3e9;
 
 /// Reads the job's rows and estimates what training on them takes. `base_dir` as of
 /// [`crate::run::run`].
@@ -58,7 +62,7 @@ pub fn run(
     let mut ledger = run.ledger(begun.job.dataset.rows, begun.base.is_some());
     let pilot = Pilot { run, job: &begun.job, base: begun.base.as_ref(), told: reporter };
     let rest = pilot.phases()?;
-    let memory_bytes = usage().peak_memory_bytes + pilot.states();
+    let memory_bytes = pilot.memory();
     meter.close(&mut ledger);
     let taken = ledger.phases.iter().filter(|(phase, _)| phase != "estimate");
     let mut phases: Vec<PhaseEstimate> =
@@ -118,7 +122,7 @@ impl Pilot<'_> {
         let (seconds, _) = timed(|| Ok(baseline::fit(&self.run)))?;
         phases.push(certain("baseline", seconds));
         phases.push(self.evaluation(token));
-        phases.push(certain("explain", explain::seconds(&self.run)));
+        phases.push(self.explanations());
         phases.retain(|phase| phase.seconds > 0.0);
         Ok(phases)
     }
@@ -145,6 +149,19 @@ impl Pilot<'_> {
         let seconds = rows as f64 * SCORED_ROW / run.compute.threads as f64 + text;
         let seconds_if_text_adds = if self.text_is_certain() { 0.0 } else { text };
         PhaseEstimate { phase: "evaluate".to_owned(), seconds, seconds_if_text_adds }
+    }
+
+    /// Rows mixed of others; with landmarks each is compared with all of them.
+    fn explanations(&self) -> PhaseEstimate {
+        let (run, threads) = (&self.run, self.run.compute.threads as f64);
+        let fitted = run.folds.fitted.len().min(MOST_LANDMARKS);
+        let landmarks = if run.folds.is_small() { fitted } else { 0 };
+        let width = self.base.map_or(0, |base| base.shape.width);
+        let products = explain::mixed_rows(run) * landmarks * width;
+        let text = products as f64 / PRODUCTS_A_SECOND / threads;
+        let seconds_if_text_adds = if self.text_is_certain() { 0.0 } else { text };
+        let seconds = explain::seconds(run) + text;
+        PhaseEstimate { phase: "explain".to_owned(), seconds, seconds_if_text_adds }
     }
 
     /// Whether text is kept and the encoder tuned whatever it adds.

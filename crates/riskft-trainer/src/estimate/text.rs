@@ -10,8 +10,9 @@ use crate::bert::Bert;
 use crate::fields;
 use crate::fit::batch_size;
 use crate::folds::Share;
-use crate::frozen::{encode, fits};
+use crate::frozen::{encode, fits, CHUNK_TOKENS};
 use crate::grams;
+use crate::ledger::{resident_bytes, usage};
 use crate::run::Run;
 use crate::stage::{Stage, Turn};
 use crate::terms::Terms;
@@ -19,8 +20,10 @@ use crate::text::{lesson, Origin};
 use crate::tuning::first_layer;
 
 /// Tokens that the frozen encoder reads untimed, and timed.
-const WARM_TOKENS: usize = 2048;
-const TOKENS: usize = 12_288;
+const WARM_TOKENS: usize = 4096;
+const TOKENS: usize = 16_384;
+/// Times that a fit of terms on vectors that say something takes longer than on others.
+const SEARCHED: f64 = 3.0;
 /// Steps of tuning that are timed, after one that is not.
 const STEPS: usize = 3;
 
@@ -69,7 +72,8 @@ impl Pilot<'_> {
         pass(TOKENS)
     }
 
-    /// Seconds of the phase `text`: the fit itself, on vectors that say nothing.
+    /// Seconds of the phase `text`: the fit itself on vectors that say nothing, which ends its search for a
+    /// penalty sooner.
     fn terms(&self) -> Result<f64> {
         self.tell("text");
         let run = &self.run;
@@ -83,7 +87,7 @@ impl Pilot<'_> {
         let (seconds, _) = timed(|| fields::fit(&lesson(&natural, &offset), &vectors, name))?;
         // On top of the other branches, and in a small sample beside them too.
         let twice = run.folds.is_small() && !run.is_text_alone();
-        Ok(if twice { 2.0 * seconds } else { seconds })
+        Ok(SEARCHED * if twice { 2.0 * seconds } else { seconds })
     }
 
     /// Seconds of the phase `tune`.
@@ -145,14 +149,31 @@ impl Pilot<'_> {
         Ok(one * tunings as f64)
     }
 
-    /// Bytes of what a training keeps of all texts while it tunes, and no step here has held.
-    pub(super) fn states(&self) -> u64 {
-        let (Some(base), options) = (self.base, self.options()) else { return 0 };
-        let (texts, width) = (self.run.texts, base.shape.width);
-        let kind = self.run.compute.kind;
-        let split = self.split(base);
-        let kept = options.epochs > 0 && split > 0 && fits(texts, width, kind);
-        let states = if kept { texts.tokens() * width * kind.elt_size_in_bytes() } else { 0 };
-        states as u64
+    /// Largest resident set of the training: that of the steps that were tried, or what is there now with
+    /// the states of all texts and the longest pass of the encoder, in f32 as the gate runs it.
+    pub(super) fn memory(&self) -> u64 {
+        let tried = usage().peak_memory_bytes;
+        let Some(base) = self.base else { return tried };
+        let now = resident_bytes().unwrap_or(tried);
+        tried.max(now + (self.states(base) + self.pass(base)) as u64)
+    }
+
+    /// Bytes of the states of all texts, which are kept while the encoder is tuned.
+    fn states(&self, base: &Base) -> usize {
+        let (texts, width, kind) = (self.run.texts, base.shape.width, self.run.compute.kind);
+        let kept = self.options().epochs > 0 && self.split(base) > 0 && fits(texts, width, kind);
+        if kept {
+            texts.tokens() * width * kind.elt_size_in_bytes()
+        } else {
+            0
+        }
+    }
+
+    /// Bytes of a pass of the encoder in f32: of each token some vectors, two rows between the layer's
+    /// products, and its weights on the tokens of its window before, while and after they are normalised.
+    fn pass(&self, base: &Base) -> usize {
+        let (texts, shape) = (self.run.texts, &base.shape);
+        let values = 10 * shape.width + 2 * shape.intermediate + 3 * shape.heads * texts.longest();
+        texts.tokens().min(CHUNK_TOKENS) * values * std::mem::size_of::<f32>()
     }
 }

@@ -125,9 +125,9 @@ pub fn choose(sample: Sample<'_>, folds: &[u8], grid: &[f64]) -> Result<Option<C
     Ok(Some(best).filter(|best| !best.columns.is_empty()))
 }
 
-/// Penalties that [`cross_fit`] typically tries, and where among them a fit takes as long as their mean.
-const TRIED: f64 = 5.0;
-const TYPICAL: f64 = 0.3;
+/// Penalties that [`cross_fit`] typically tries, and one of which a fit takes as long as their mean.
+const TRIED: f64 = 6.0;
+const TYPICAL: f64 = 3.0;
 
 /// Wall seconds that [`choose`] takes among so many columns, from one fit of each on one fold's rows.
 ///

@@ -330,3 +330,21 @@ fn go_on(standing: &Standing) -> Vec<usize> {
     racing.insert(0, 0);
     racing
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_is_foretold_by_its_rounds() {
+        let mut options = Options::default();
+        assert_eq!(seconds(&options, 5, 10.0), 0.0);
+        options.search.trials = 1;
+        assert_eq!(seconds(&options, 5, 10.0), 10.0);
+        // 12 settings on one model, 7 on two, 4 on five.
+        options.search.trials = 12;
+        assert_eq!(seconds(&options, 5, 10.0), 92.0);
+        options.search.minutes = 1.0;
+        assert_eq!(seconds(&options, 5, 10.0), 60.0);
+    }
+}
