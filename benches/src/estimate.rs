@@ -26,9 +26,9 @@ const CASES: [Case; 7] = [
         arguments: "'loans', 'defaulted', exclude => '{loan_id,disbursed}'",
     },
     Case {
-        name: "20,000 loans, lora, tuned in any case, 2 epochs",
+        name: "20,000 loans, lora, tuned in any case, 1 epoch",
         arguments: "'loans', 'defaulted', exclude => '{loan_id,disbursed}',
-            options => '{\"keep_tuned\": \"always\", \"keep_text\": \"always\", \"epochs\": 2}'",
+            options => '{\"keep_tuned\": \"always\", \"keep_text\": \"always\", \"epochs\": 1}'",
     },
     Case {
         name: "1,000 loans, none",

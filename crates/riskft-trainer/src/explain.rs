@@ -22,8 +22,9 @@ use crate::scoring::{scorer, Crew};
 /// its trees. 256 rows of the loans take 93 million, some seconds on one core.
 const MOST_INPUTS: usize = 120_000_000;
 const INPUTS_OF_TREES: usize = 100;
-/// Inputs that one thread takes in a second.
-const INPUTS_A_SECOND: f64 = 5.5e6;
+/// Seconds of a thread for an input by trees, and what each network adds to them: fitted to four tables.
+const SECONDS_OF_INPUT: f64 = 7e-8;
+const NETWORK_OF_INPUT: f64 = 0.3;
 /// Products of a projection that take as long as an input of the network.
 const PRODUCTS_OF_INPUT: usize = 256;
 /// Fewest rows that a mean is taken over.
@@ -100,24 +101,19 @@ fn inputs(encoding: &Encoding, rows: usize) -> usize {
     (rows * each).max(1)
 }
 
-/// Rows that [`figures`] mixes and scores, of a version that reads all columns of the run.
-pub fn mixed_rows(run: &Run<'_>) -> usize {
-    let Explain { background, rows } = run.header.options.explain;
-    let each = scored_rows(run.encoding.columns.len(), background);
+/// Rows that [`figures`] explains of a version that reads all columns of the run, and its wall seconds
+/// but for their texts.
+pub fn seconds(run: &Run<'_>) -> (usize, f64) {
+    let options = &run.header.options;
+    let Explain { background, rows } = options.explain;
+    let each = inputs(run.encoding, scored_rows(run.encoding.columns.len(), background));
     let test = run.rows.part(Part::Test).len();
     let shown = if test > 0 { test } else { run.folds.fitted.len() };
-    let most = MOST_INPUTS / inputs(run.encoding, each);
-    if most < LEAST_ROWS {
-        0
-    } else {
-        rows.min(shown).min(most) * each
-    }
-}
-
-/// Wall seconds that [`figures`] takes of such a version without text.
-pub fn seconds(run: &Run<'_>) -> f64 {
-    let taken = inputs(run.encoding, mixed_rows(run)) as f64;
-    taken / INPUTS_A_SECOND / run.compute.threads as f64
+    let most = MOST_INPUTS / each;
+    let rows = if most < LEAST_ROWS { 0 } else { rows.min(shown).min(most) };
+    let networks = (run.folds.models() * options.members) as f64;
+    let input = SECONDS_OF_INPUT * (1.0 + NETWORK_OF_INPUT * networks);
+    (rows, (rows * each) as f64 * input / run.compute.threads as f64)
 }
 
 /// A version and rows that it is explained on.

@@ -14,7 +14,6 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use riskft_core::dataset::Part;
-use riskft_core::model::MOST_LANDMARKS;
 use riskft_core::options::{Calibrate, KeepText, KeepTuned, Options, Unlabelled};
 use riskft_core::protocol::{
     EstimateHeader, EstimateResult, JobHeader, Ledger, PhaseEstimate, Progress,
@@ -37,9 +36,6 @@ use crate::search;
 const SCORED_ROW: f64 = 85e-6;
 /// A text's token as the version scores it, in f32 and int8, in those of the frozen encoder.
 const SCORED_TOKEN: f64 = 0.7;
-
-/// Products of a row's text with landmarks that a thread takes in a second.
-const PRODUCTS_A_SECOND: f64 = 3e9;
 
 /// Reads the job's rows and estimates what training on them takes. `base_dir` as of
 /// [`crate::run::run`].
@@ -122,7 +118,9 @@ impl Pilot<'_> {
         let (seconds, _) = timed(|| Ok(baseline::fit(&self.run)))?;
         phases.push(certain("baseline", seconds));
         phases.push(self.evaluation(token));
-        phases.push(self.explanations());
+        if !self.run.is_text_alone() {
+            phases.push(self.explanations(token));
+        }
         phases.retain(|phase| phase.seconds > 0.0);
         Ok(phases)
     }
@@ -151,16 +149,14 @@ impl Pilot<'_> {
         PhaseEstimate { phase: "evaluate".to_owned(), seconds, seconds_if_text_adds }
     }
 
-    /// Rows mixed of others; with landmarks each is compared with all of them.
-    fn explanations(&self) -> PhaseEstimate {
-        let (run, threads) = (&self.run, self.run.compute.threads as f64);
-        let fitted = run.folds.fitted.len().min(MOST_LANDMARKS);
-        let landmarks = if run.folds.is_small() { fitted } else { 0 };
-        let width = self.base.map_or(0, |base| base.shape.width);
-        let products = explain::mixed_rows(run) * landmarks * width;
-        let text = products as f64 / PRODUCTS_A_SECOND / threads;
+    /// Importances and effects of some rows, whose texts are read once.
+    fn explanations(&self, token: f64) -> PhaseEstimate {
+        let run = &self.run;
+        let (rows, seconds) = explain::seconds(run);
+        let tokens = run.texts.tokens() as f64 / run.rows.labelled.max(1) as f64;
+        let text = rows as f64 * tokens * token * SCORED_TOKEN;
         let seconds_if_text_adds = if self.text_is_certain() { 0.0 } else { text };
-        let seconds = explain::seconds(run) + text;
+        let seconds = seconds + text;
         PhaseEstimate { phase: "explain".to_owned(), seconds, seconds_if_text_adds }
     }
 
