@@ -3,8 +3,8 @@
 //! Reading, preparing and encoding are done in full, for nothing else tells how many rows, features and
 //! tokens there are. Of what takes longer, a few rounds of the trees, steps of the network and of the
 //! tuning, and passes of the encoder are timed, and multiplied by how many of them a training takes.
-//! How many that is depends on when it stops by itself: [`TYPICAL`] shares of the most that the options
-//! allow, measured on the tables of the bench (benches/NOTES.md).
+//! How many that is depends on when it stops by itself; what it typically takes on the tables of the
+//! bench stands for that. benches/RESULTS.md, section Estimates, tells how well this agrees.
 
 mod tabular;
 mod text;

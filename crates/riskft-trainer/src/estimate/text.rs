@@ -92,35 +92,51 @@ impl Pilot<'_> {
 
     /// Seconds of the phase `tune`.
     fn tune(&self, base: &Base, token: f64) -> Result<f64> {
-        let split = self.split(base);
         let options = self.options();
         if options.epochs == 0 || self.run.texts.is_empty() {
             return Ok(0.0);
         }
         self.tell("tune");
         let folds = self.run.folds.natural();
-        let run = Run { folds: &folds, ..self.run };
-        let compute = run.compute;
-        let (kind, width) = (compute.kind, base.shape.width as i64);
-        // States of one token stand for all: what they are does not change how long a step takes.
-        let states = Tensor::zeros([1, width], (kind, compute.device));
-        let states = states.expand([run.texts.tokens() as i64, width], false);
-        let lower = (split > 0 && fits(run.texts, base.shape.width, kind)).then_some(&states);
-        let origin = Origin { run: &run, base, split, lower };
-        let frozen = Bert::new(&base.shape, &base.tensors, kind, compute.device)?;
-        let (bert, tuning) = origin.start(frozen)?;
-        let fields = run.rows.texts as i64;
-        let terms = Terms::new(
-            &Tensor::zeros([fields.max(1), width], (Kind::Float, compute.device)),
-            compute.device,
-        );
-        let tuned = origin.tuned(&bert, &tuning);
-        let offset = vec![0.0; run.rows.source.len()];
         let order = folds.places(0, Share::Train);
-        let turn = Turn { number: 0, of: 1 };
-        let lesson = lesson(&run, &offset);
-        let mut stage = Stage::new(&tuned, &terms, lesson, run.header.method, (order.len(), turn));
         let batch = batch_size(options, order.len());
+        let step = self.tuning_step(base, &Run { folds: &folds, ..self.run }, &order, batch)?;
+        let epoch = order.len().div_ceil(batch).max(1);
+        let mut steps = (options.epochs * epoch) as f64;
+        if options.max_steps > 0 {
+            steps = steps.min(options.max_steps as f64);
+        }
+        // What is left out is read after each epoch, and once more, by the layers that are tuned.
+        let held = self.run.rows.distinct(&folds.places(0, Share::Held));
+        let held: usize = held.iter().map(|number| self.run.texts.length(*number)).sum();
+        let (layers, split) = (base.shape.layers.max(1), self.split(base));
+        let upper = if self.keeps_states(base) { layers - split } else { layers };
+        let judged = held as f64 * token * upper as f64 / layers as f64;
+        let one = steps * step + (steps / epoch as f64 + 1.0) * judged;
+        let tunings = match folds.is_small() {
+            true => folds.models() / folds.repeats.max(1) + 1,
+            false => 1,
+        };
+        Ok(one * tunings as f64)
+    }
+
+    /// Seconds of a step of tuning.
+    fn tuning_step(&self, base: &Base, run: &Run<'_>, order: &[u32], batch: usize) -> Result<f64> {
+        let (kind, device) = (run.compute.kind, run.compute.device);
+        let width = base.shape.width as i64;
+        // States of one token stand for all: what they are does not change how long a step takes.
+        let states = Tensor::zeros([1, width], (kind, device));
+        let states = states.expand([run.texts.tokens() as i64, width], false);
+        let lower = self.keeps_states(base).then_some(&states);
+        let origin = Origin { run, base, split: self.split(base), lower };
+        let (bert, tuning) = origin.start(Bert::new(&base.shape, &base.tensors, kind, device)?)?;
+        let tuned = origin.tuned(&bert, &tuning);
+        let weight = Tensor::zeros([(run.rows.texts as i64).max(1), width], (Kind::Float, device));
+        let terms = Terms::new(&weight, device);
+        let offset = vec![0.0; run.rows.source.len()];
+        let (method, turn) = (run.header.method, Turn { number: 0, of: 1 });
+        let lesson = lesson(run, &offset);
+        let mut stage = Stage::new(&tuned, &terms, lesson, method, (order.len(), turn));
         let (warm, rest) = order.split_at(batch.min(order.len()));
         stage.epoch(warm, 1);
         let some = if rest.is_empty() { warm } else { &rest[..rest.len().min(STEPS * batch)] };
@@ -128,25 +144,7 @@ impl Pilot<'_> {
             stage.epoch(some, 1);
             Ok(())
         })?;
-        let steps = some.len().div_ceil(batch).max(1);
-        let epoch = order.len().div_ceil(batch);
-        // What is left out is read after each epoch, by the layers that are tuned.
-        let held = run.rows.distinct(&folds.places(0, Share::Held));
-        let held: usize = held.iter().map(|number| run.texts.length(*number)).sum();
-        let layers = base.shape.layers.max(1);
-        let upper = if lower.is_some() { layers - split } else { layers };
-        let judged = held as f64 * token * upper as f64 / layers as f64;
-        let mut each = options.epochs as f64 * epoch as f64;
-        if options.max_steps > 0 {
-            each = each.min(options.max_steps as f64);
-        }
-        let epochs = each / epoch.max(1) as f64;
-        let one = each * seconds / steps as f64 + (epochs + 1.0) * judged;
-        let tunings = match run.folds.is_small() {
-            true => run.folds.models() / run.folds.repeats.max(1) + 1,
-            false => 1,
-        };
-        Ok(one * tunings as f64)
+        Ok(seconds / some.len().div_ceil(batch).max(1) as f64)
     }
 
     /// Largest resident set of the training: that of the steps that were tried, or what is there now with
@@ -158,12 +156,17 @@ impl Pilot<'_> {
         tried.max(now + (self.states(base) + self.pass(base)) as u64)
     }
 
-    /// Bytes of the states of all texts, which are kept while the encoder is tuned.
-    fn states(&self, base: &Base) -> usize {
+    /// Whether states of all texts are kept while the encoder is tuned.
+    fn keeps_states(&self, base: &Base) -> bool {
         let (texts, width, kind) = (self.run.texts, base.shape.width, self.run.compute.kind);
-        let kept = self.options().epochs > 0 && self.split(base) > 0 && fits(texts, width, kind);
-        if kept {
-            texts.tokens() * width * kind.elt_size_in_bytes()
+        self.options().epochs > 0 && self.split(base) > 0 && fits(texts, width, kind)
+    }
+
+    /// Their bytes.
+    fn states(&self, base: &Base) -> usize {
+        if self.keeps_states(base) {
+            let each = base.shape.width * self.run.compute.kind.elt_size_in_bytes();
+            self.run.texts.tokens() * each
         } else {
             0
         }
