@@ -16,7 +16,7 @@ struct Case {
     arguments: &'static str,
 }
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 5] = [
     Case {
         name: "20,000 loans, none",
         arguments: "'loans', 'defaulted', exclude => '{loan_id,disbursed}', method => 'none'",
@@ -24,11 +24,6 @@ const CASES: [Case; 7] = [
     Case {
         name: "20,000 loans, lora",
         arguments: "'loans', 'defaulted', exclude => '{loan_id,disbursed}'",
-    },
-    Case {
-        name: "20,000 loans, lora, tuned in any case, 1 epoch",
-        arguments: "'loans', 'defaulted', exclude => '{loan_id,disbursed}',
-            options => '{\"keep_tuned\": \"always\", \"keep_text\": \"always\", \"epochs\": 1}'",
     },
     Case {
         name: "1,000 loans, none",
@@ -39,12 +34,6 @@ const CASES: [Case; 7] = [
         name: "1,926 complaints, fee_issue, frozen encoder",
         arguments: "'complaints', 'fee_issue', exclude => '{complaint_id,issue,sub_issue,relief}',
             options => '{\"epochs\": 0}'",
-    },
-    Case {
-        name: "6,000 loans, whole-row text, full fine-tuning, 1 epoch",
-        arguments: "'SELECT * FROM loans ORDER BY loan_id LIMIT 6000', 'defaulted',
-            exclude => '{loan_id,disbursed}', method => 'full',
-            options => '{\"text\": \"row\", \"epochs\": 1, \"gate\": {\"auc_loss\": 1, \"change_q999\": 1, \"change_max\": 1, \"flips\": 1}}'",
     },
     Case {
         name: "200,000 rows of 20 numbers, none",
