@@ -11,6 +11,7 @@
 //! Every length is checked against a bound before memory is taken for it.
 
 mod estimate;
+mod numbers;
 mod reduction;
 mod reports;
 mod selection;
@@ -25,6 +26,7 @@ use crate::metrics::Metric;
 use crate::options::{Method, Options};
 use crate::refusal::{code, Refusal, Result};
 pub use estimate::*;
+pub use numbers::*;
 pub use reduction::*;
 pub use reports::*;
 pub use selection::*;
@@ -362,10 +364,7 @@ pub fn read_batch<'a>(
     mut sink: impl FnMut(usize, usize, Cell<'a>) -> Result<()>,
 ) -> Result<usize> {
     let mut rest = Rest(payload);
-    let rows = u32::from_le_bytes(rest.array()?) as usize;
-    if rows.saturating_mul(types.len()) > payload.len() {
-        return Err(broken("a batch claims more rows than it holds"));
-    }
+    let rows = rest.rows(types.len())?;
     for (column, kind) in types.iter().enumerate() {
         let present = rest.take(rows)?;
         for (row, flag) in present.iter().enumerate() {
@@ -377,16 +376,28 @@ pub fn read_batch<'a>(
             sink(column, row, cell)?;
         }
     }
-    if rest.0.is_empty() {
-        Ok(rows)
-    } else {
-        Err(broken("a batch has bytes left over"))
-    }
+    rest.end()?;
+    Ok(rows)
 }
 
 struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
+    /// How many rows follow, each of so many columns.
+    fn rows(&mut self, columns: usize) -> Result<usize> {
+        let whole = self.0.len();
+        let rows = u32::from_le_bytes(self.array()?) as usize;
+        if rows.saturating_mul(columns) > whole {
+            return Err(broken("a batch claims more rows than it holds"));
+        }
+        Ok(rows)
+    }
+    fn end(&self) -> Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        Err(broken("a batch has bytes left over"))
+    }
     fn take(&mut self, count: usize) -> Result<&'a [u8]> {
         let (head, tail) =
             self.0.split_at_checked(count).ok_or_else(|| broken("a batch ends early"))?;

@@ -47,7 +47,7 @@ fn usage() -> ! {
 fn serve() {
     lifeline::follow_listener();
     let reporter = Reporter::new(Listener::Server);
-    match contain(|| work(io::stdin().lock(), None, &reporter)) {
+    match contain(|| work(io::stdin(), None, &reporter)) {
         Ok(done) => {
             if answer(&reporter, done).is_err() {
                 lifeline::end_now();

@@ -41,7 +41,11 @@ impl Done {
 ///
 /// # Errors
 /// 08P01 for what is no job, and every refusal of the steps.
-pub fn work(input: impl Read, base_dir: Option<PathBuf>, reporter: &Reporter) -> Result<Done> {
+pub fn work(
+    input: impl Read + Send,
+    base_dir: Option<PathBuf>,
+    reporter: &Reporter,
+) -> Result<Done> {
     let (header, mut input) = job::open(input)?;
     Ok(match header {
         Header::Training(header) => {

@@ -14,14 +14,12 @@ use riskft_core::protocol::Progress;
 use riskft_core::reduce::{no_number, Reducer, Wanted};
 use riskft_core::refusal::Result;
 
-use super::{fitted, Moments, Summary, ROWS};
+use super::{fitted, Block, Moments, Summary, ROWS};
 use crate::events::Reporter;
 use crate::job::Job;
 use crate::ledger::Meter;
 
 const PHASE: &str = "reduce";
-/// Rows that are read at once: 1,600 columns of them take 52 MB.
-const CHUNK: usize = 8 * ROWS;
 
 /// Whether a column is condensed if it is not chosen: an amount, not a code, of no role of the caller's.
 pub fn is_condensed(options: &Options, plan: &ColumnPlan, name: &str) -> bool {
@@ -124,12 +122,14 @@ fn summary(job: &Job, prepared: &Prepared, plans: &[&ColumnPlan], reporter: &Rep
         .map(|(plan, encoded)| Numbers::new(column(plan), encoded, job.header.reference_date))
         .collect();
     let mut moments = Moments::new(encoded.iter().map(|column| column.name.clone()).collect());
-    for rows in rows.chunks(CHUNK) {
-        let values: Vec<Vec<f64>> = numbers
-            .iter()
-            .map(|numbers| rows.iter().map(|row| numbers.at(*row as usize)).collect())
-            .collect();
-        moments.push(&values);
+    let mut block = Block::new(numbers.len());
+    for rows in rows.chunks(ROWS) {
+        block.add(rows.len(), |column, cells| {
+            for (cell, row) in cells.iter_mut().zip(rows) {
+                *cell = numbers[column].at(*row as usize);
+            }
+        });
+        moments.absorb(&mut block);
         reporter.progress(Progress {
             phase: PHASE.into(),
             done: moments.rows(),

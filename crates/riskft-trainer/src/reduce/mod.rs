@@ -4,28 +4,26 @@
 
 mod condense;
 mod moments;
+mod read;
 mod solve;
 
 use std::io::Read;
 
-use riskft_core::cell::{ColumnType, SourceColumn};
-use riskft_core::encode::value::plain;
 use riskft_core::protocol::{
-    broken, read_batch, read_frame, BlobHeader, BlobKind, Ledger, Progress, ReductionHeader,
-    ReductionResult, FRAME_BATCH, FRAME_END,
+    BlobHeader, BlobKind, Ledger, Progress, ReductionHeader, ReductionResult,
 };
-use riskft_core::reduce::{fit, is_number, needed, varying, Column, Fit, Wanted, MOST_COLUMNS};
+use riskft_core::reduce::{fit, needed, varying, Column, Fit, Wanted};
 use riskft_core::refusal::Result;
 
 pub use condense::{condense, is_condensed};
-pub use moments::{Moments, Summary, ROWS};
+pub use moments::{Block, Moments, Summary, ROWS};
 pub use solve::solve;
 
 use crate::device;
 use crate::events::Reporter;
 use crate::files::blob;
-use crate::job::unknown_frame;
 use crate::ledger::Meter;
+use read::read;
 
 /// A finished reduction.
 pub struct Outcome {
@@ -37,7 +35,11 @@ pub struct Outcome {
 ///
 /// # Errors
 /// 08P01 for a stream that is no job, and every refusal of core's `reduce`.
-pub fn run(header: ReductionHeader, input: &mut impl Read, reporter: &Reporter) -> Result<Outcome> {
+pub fn run(
+    header: ReductionHeader,
+    input: &mut (impl Read + Send),
+    reporter: &Reporter,
+) -> Result<Outcome> {
     let _guard = tch::no_grad_guard();
     let mut meter = Meter::default();
     let threads = device::use_threads(header.options.threads);
@@ -73,50 +75,4 @@ fn fitted(summary: Summary, wanted: Wanted) -> Result<(Fit, Vec<String>)> {
     let (fit, more) = fit(columns, rows, eigen, wanted)?;
     notices.extend(more);
     Ok((fit, notices))
-}
-
-/// The moments of the job's rows, columns ascending by name: their order in the relation has no say.
-fn read(columns: &[SourceColumn], input: &mut impl Read, reporter: &Reporter) -> Result<Summary> {
-    let places = places(columns)?;
-    let types: Vec<ColumnType> = columns.iter().map(|column| column.column_type).collect();
-    let mut names = vec![String::new(); columns.len()];
-    for (column, place) in columns.iter().zip(&places) {
-        names[*place].clone_from(&column.name);
-    }
-    let mut moments = Moments::new(names);
-    let mut values: Vec<Vec<f64>> = vec![Vec::new(); columns.len()];
-    let mut payload = Vec::new();
-    loop {
-        match read_frame(input, &mut payload)? {
-            FRAME_BATCH => {}
-            FRAME_END => return Ok(moments.finish()),
-            other => return Err(unknown_frame(other)),
-        }
-        values.iter_mut().for_each(Vec::clear);
-        read_batch(&payload, &types, |column, _, cell| {
-            values[places[column]].push(plain(cell));
-            Ok(())
-        })?;
-        moments.push(&values);
-        let done = moments.rows();
-        reporter.progress(Progress { phase: "load".into(), done, ..Progress::default() });
-    }
-}
-
-/// Place of each column by its name.
-fn places(columns: &[SourceColumn]) -> Result<Vec<usize>> {
-    if columns.is_empty() || columns.len() > MOST_COLUMNS {
-        return Err(broken(&format!("the header has {} columns", columns.len())));
-    }
-    if !columns.iter().all(|column| is_number(column.column_type)) {
-        return Err(broken("a column holds no numbers"));
-    }
-    let mut order: Vec<usize> = (0..columns.len()).collect();
-    order.sort_by_key(|index| &columns[*index].name);
-    if order.windows(2).any(|two| columns[two[0]].name == columns[two[1]].name) {
-        return Err(broken("a column comes twice"));
-    }
-    let mut places = vec![0; columns.len()];
-    order.iter().enumerate().for_each(|(place, index)| places[*index] = place);
-    Ok(places)
 }

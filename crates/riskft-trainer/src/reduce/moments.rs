@@ -1,6 +1,6 @@
 //! Means, deviations and correlations of columns in one pass over their rows.
 //!
-//! Rows are gathered into blocks, and each block adds one matrix product, so that how rows arrive has
+//! Each block of rows adds one matrix product; all but the last are full, so that how rows arrive has
 //! no say. Before that a column is shifted by its mean in the first block that has a value of it, and
 //! divided by a power of two near its spread: what is summed is of the size of the deviations, and
 //! neither a large mean (1e9 + 0 or 1) nor a large unit cancels or overflows. Missing cells are zero
@@ -25,13 +25,17 @@ const MOST: f64 = 1e150;
 /// Powers of two that a column is divided by, at most.
 const MOST_EXPONENT: i32 = 1000;
 
+/// Rows on their way into the sums.
+pub struct Block {
+    /// By column: [columns][ROWS]; NaN = missing.
+    cells: Vec<f64>,
+    rows: usize,
+}
+
 /// Sums over the rows so far.
 pub struct Moments {
     columns: Vec<Sums>,
     rows: u64,
-    /// Of one block, by column: [columns][ROWS]; NaN = missing.
-    block: Vec<f64>,
-    filled: usize,
     /// Sums of products [columns, columns], up to the diagonal.
     products: Tensor,
     /// Of blocks without a missing cell: their rows, and each column's sum.
@@ -69,6 +73,29 @@ pub struct Summary {
     products: Tensor,
 }
 
+impl Block {
+    pub fn new(columns: usize) -> Self {
+        Block { cells: vec![0.0; columns * ROWS], rows: 0 }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn room(&self) -> usize {
+        ROWS - self.rows
+    }
+
+    /// Adds rows for which there is room: `fill` writes the cells of each column.
+    pub fn add(&mut self, rows: usize, mut fill: impl FnMut(usize, &mut [f64])) {
+        let rows = self.rows..self.rows + rows;
+        for (column, cells) in self.cells.chunks_exact_mut(ROWS).enumerate() {
+            fill(column, &mut cells[rows.clone()]);
+        }
+        self.rows = rows.end;
+    }
+}
+
 impl Moments {
     pub fn new(names: Vec<String>) -> Self {
         let count = names.len();
@@ -84,8 +111,6 @@ impl Moments {
         Moments {
             columns: names.into_iter().map(column).collect(),
             rows: 0,
-            block: vec![0.0; count * ROWS],
-            filled: 0,
             products: square(count),
             whole: (0, vec![0.0; count]),
             gaps: None,
@@ -93,42 +118,25 @@ impl Moments {
     }
 
     pub fn rows(&self) -> u64 {
-        self.rows + self.filled as u64
+        self.rows
     }
 
-    /// Adds rows, given by column; NaN = missing. All columns have the same length.
-    pub fn push(&mut self, columns: &[Vec<f64>]) {
-        let rows = columns.first().map_or(0, Vec::len);
-        let mut taken = 0;
-        while taken < rows {
-            let count = (ROWS - self.filled).min(rows - taken);
-            for (values, block) in columns.iter().zip(self.block.chunks_exact_mut(ROWS)) {
-                block[self.filled..self.filled + count]
-                    .copy_from_slice(&values[taken..taken + count]);
-            }
-            self.filled += count;
-            taken += count;
-            if self.filled == ROWS {
-                self.absorb();
-            }
-        }
-    }
-
-    /// Adds the block to the sums.
-    fn absorb(&mut self) {
-        let rows = self.filled;
+    /// Adds a block's rows, and leaves it empty.
+    pub fn absorb(&mut self, block: &mut Block) {
+        let rows = std::mem::take(&mut block.rows);
         if rows == 0 {
             return;
         }
-        let presence = presence(&self.block, rows);
-        let blocks = self.block.chunks_exact_mut(ROWS);
+        let presence = presence(&block.cells, rows);
+        let cells = block.cells.chunks_exact_mut(ROWS);
         let sums: Vec<f64> = self
             .columns
             .iter_mut()
-            .zip(blocks)
-            .map(|(column, block)| column.absorb(&mut block[..rows]))
+            .zip(cells)
+            .map(|(column, cells)| column.absorb(&mut cells[..rows]))
             .collect();
-        let values = matrix(&self.block, rows);
+        // SAFETY: the block is borrowed for longer than the tensor lives, and nobody writes to it.
+        let values = unsafe { matrix(&block.cells, rows) };
         add_products(&self.products, &values);
         match presence {
             None => {
@@ -136,7 +144,8 @@ impl Moments {
                 self.whole.1.iter_mut().zip(sums).for_each(|(all, sum)| *all += sum);
             }
             Some(presence) => {
-                let presence = matrix(&presence, rows);
+                // SAFETY: `presence` lives on to the end of this arm, and nobody writes to it.
+                let presence = unsafe { matrix(&presence, rows) };
                 let count = self.columns.len();
                 let gaps = self
                     .gaps
@@ -146,12 +155,10 @@ impl Moments {
             }
         }
         self.rows += rows as u64;
-        self.filled = 0;
     }
 
     /// The moments of all rows.
-    pub fn finish(mut self) -> Summary {
-        self.absorb();
+    pub fn finish(self) -> Summary {
         let column = |tensor: &[f64]| Tensor::from_slice(tensor).view([-1, 1]);
         let means: Vec<f64> = self.columns.iter().map(Sums::shifted_mean).collect();
         let means = column(&means);
@@ -182,9 +189,7 @@ impl Moments {
 impl Sums {
     /// Turns a block's values into shifted ones, missing ones into zeros; their sum.
     fn absorb(&mut self, values: &mut [f64]) -> f64 {
-        // Both pass over NaN.
-        let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let (low, high) = range(values);
         let count = values.len() - values.iter().filter(|v| v.is_nan()).count();
         if count > 0 {
             let shift = *self.shift.get_or_insert_with(|| mean(values, count).clamp(low, high));
@@ -256,6 +261,24 @@ fn mean(values: &[f64], count: usize) -> f64 {
     values.iter().filter(|v| !v.is_nan()).map(|v| v / count as f64).sum()
 }
 
+/// The least and the largest; NaN is passed over.
+fn range(values: &[f64]) -> (f64, f64) {
+    let (eights, rest) = values.as_chunks::<8>();
+    let (mut low, mut high) = ([f64::INFINITY; 8], [f64::NEG_INFINITY; 8]);
+    let mut widen = |lane: usize, value: f64| {
+        low[lane] = if value < low[lane] { value } else { low[lane] };
+        high[lane] = if value > high[lane] { value } else { high[lane] };
+    };
+    for eight in eights {
+        eight.iter().enumerate().for_each(|(lane, value)| widen(lane, *value));
+    }
+    rest.iter().for_each(|value| widen(0, *value));
+    (
+        low.into_iter().fold(f64::INFINITY, f64::min),
+        high.into_iter().fold(f64::NEG_INFINITY, f64::max),
+    )
+}
+
 /// In eight lanes, whose order is fixed.
 fn sum(values: &[f64]) -> f64 {
     let (eights, rest) = values.as_chunks::<8>();
@@ -268,16 +291,24 @@ fn sum(values: &[f64]) -> f64 {
 
 /// 1 where a cell of the block has a value, 0 where it is missing; None where none is.
 fn presence(block: &[f64], rows: usize) -> Option<Vec<f64>> {
-    let is_whole = |column: &[f64]| !column[..rows].iter().any(|v| v.is_nan());
-    if block.chunks_exact(ROWS).all(is_whole) {
+    // Without a way out of the loop, which would keep it from being vectorised.
+    let has_gap = |column: &[f64]| column[..rows].iter().fold(false, |any, v| any | v.is_nan());
+    if !block.chunks_exact(ROWS).any(has_gap) {
         return None;
     }
     Some(block.iter().map(|v| if v.is_nan() { 0.0 } else { 1.0 }).collect())
 }
 
-/// The first rows of a block as a matrix [columns, rows].
-fn matrix(block: &[f64], rows: usize) -> Tensor {
-    Tensor::from_slice(block).view([-1, ROWS as i64]).narrow(1, 0, rows as i64)
+/// The first rows of a block as a matrix [columns, rows], without a copy.
+///
+/// # Safety
+/// The matrix must not outlive the block, nor see it change.
+unsafe fn matrix(block: &[f64], rows: usize) -> Tensor {
+    let shape = [(block.len() / ROWS) as i64, rows as i64];
+    let cells = block.as_ptr().cast();
+    // SAFETY: column j has its `rows` cells from j * ROWS on, all within the block, which the caller
+    // keeps alive and as it is.
+    unsafe { Tensor::from_blob(cells, &shape, &[ROWS as i64, 1], Kind::Double, Device::Cpu) }
 }
 
 fn square(columns: usize) -> Tensor {
@@ -299,14 +330,17 @@ mod tests {
         mix(seed << 32 | at as u64) as f64 / u64::MAX as f64
     }
 
-    fn of(columns: &[Vec<f64>], batch: usize) -> Summary {
+    fn of(columns: &[Vec<f64>]) -> Summary {
         let names = (0..columns.len()).map(|at| format!("c{at}")).collect();
-        let mut moments = Moments::new(names);
+        let (mut moments, mut block) = (Moments::new(names), Block::new(columns.len()));
         let rows = columns[0].len();
-        for start in (0..rows).step_by(batch) {
-            let end = (start + batch).min(rows);
-            let part: Vec<Vec<f64>> = columns.iter().map(|c| c[start..end].to_vec()).collect();
-            moments.push(&part);
+        for start in (0..rows).step_by(ROWS) {
+            let end = (start + ROWS).min(rows);
+            let fill = |column: usize, cells: &mut [f64]| {
+                cells.copy_from_slice(&columns[column][start..end]);
+            };
+            block.add(end - start, fill);
+            moments.absorb(&mut block);
         }
         moments.finish()
     }
@@ -344,7 +378,7 @@ mod tests {
     /// What one pass comes to is what two come to.
     fn check(columns: &[Vec<f64>]) {
         let rows = columns[0].len();
-        let summary = of(columns, 97);
+        let summary = of(columns);
         let all: Vec<usize> = (0..columns.len()).collect();
         let told = summary.columns.clone();
         let correlation = to_doubles(&summary.correlation(&all));
@@ -394,17 +428,6 @@ mod tests {
             check(&columns);
             columns[count / 2][7] = f64::NAN;
             check(&columns);
-        }
-    }
-
-    #[test]
-    fn batches_have_no_say() {
-        let columns = columns(1_500);
-        let whole = of(&columns, 1_500);
-        for batch in [1, 7, ROWS, 1_000] {
-            let other = of(&columns, batch);
-            assert_eq!(other.columns, whole.columns);
-            assert_eq!(to_doubles(&other.products), to_doubles(&whole.products));
         }
     }
 
