@@ -2,6 +2,7 @@
 //! No row is kept; memory goes by the square of the columns. [`condense()`] does the same within a
 //! training.
 
+mod block;
 mod condense;
 mod moments;
 mod read;
@@ -15,8 +16,9 @@ use riskft_core::protocol::{
 use riskft_core::reduce::{fit, needed, varying, Column, Fit, Wanted};
 use riskft_core::refusal::Result;
 
+pub use block::{Block, ROWS};
 pub use condense::{condense, is_condensed};
-pub use moments::{Block, Moments, Summary, ROWS};
+pub use moments::{Moments, Summary};
 pub use solve::solve;
 
 use crate::device;

@@ -14,23 +14,15 @@
 use riskft_core::reduce::Column;
 use tch::{Device, Kind, Tensor};
 
+use super::Block;
 use crate::tensors::{index, to_doubles};
 
-/// Rows of a block.
-pub const ROWS: usize = 512;
 /// Columns that are multiplied with all before them at once: of 1,000 columns, 56% of the whole product.
 const PANEL: i64 = 128;
 /// Shifted values are held within this bound, so that sums of their products stay finite.
 const MOST: f64 = 1e150;
 /// Powers of two that a column is divided by, at most.
 const MOST_EXPONENT: i32 = 1000;
-
-/// Rows on their way into the sums.
-pub struct Block {
-    /// By column: [columns][ROWS]; NaN = missing.
-    cells: Vec<f64>,
-    rows: usize,
-}
 
 /// Sums over the rows so far.
 pub struct Moments {
@@ -73,29 +65,6 @@ pub struct Summary {
     products: Tensor,
 }
 
-impl Block {
-    pub fn new(columns: usize) -> Self {
-        Block { cells: vec![0.0; columns * ROWS], rows: 0 }
-    }
-
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    pub fn room(&self) -> usize {
-        ROWS - self.rows
-    }
-
-    /// Adds rows for which there is room: `fill` writes the cells of each column.
-    pub fn add(&mut self, rows: usize, mut fill: impl FnMut(usize, &mut [f64])) {
-        let rows = self.rows..self.rows + rows;
-        for (column, cells) in self.cells.chunks_exact_mut(ROWS).enumerate() {
-            fill(column, &mut cells[rows.clone()]);
-        }
-        self.rows = rows.end;
-    }
-}
-
 impl Moments {
     pub fn new(names: Vec<String>) -> Self {
         let count = names.len();
@@ -123,38 +92,36 @@ impl Moments {
 
     /// Adds a block's rows, and leaves it empty.
     pub fn absorb(&mut self, block: &mut Block) {
-        let rows = std::mem::take(&mut block.rows);
+        let rows = block.rows();
         if rows == 0 {
             return;
         }
-        let presence = presence(&block.cells, rows);
-        let cells = block.cells.chunks_exact_mut(ROWS);
+        let presence = block.presence();
         let sums: Vec<f64> = self
             .columns
             .iter_mut()
-            .zip(cells)
-            .map(|(column, cells)| column.absorb(&mut cells[..rows]))
+            .zip(block.columns_mut())
+            .map(|(column, cells)| column.absorb(cells))
             .collect();
-        // SAFETY: the block is borrowed for longer than the tensor lives, and nobody writes to it.
-        let values = unsafe { matrix(&block.cells, rows) };
-        add_products(&self.products, &values);
+        let values = block.matrix();
+        add_products(&self.products, values.tensor());
         match presence {
             None => {
                 self.whole.0 += rows as u64;
                 self.whole.1.iter_mut().zip(sums).for_each(|(all, sum)| *all += sum);
             }
             Some(presence) => {
-                // SAFETY: `presence` lives on to the end of this arm, and nobody writes to it.
-                let presence = unsafe { matrix(&presence, rows) };
+                let presence = presence.matrix();
                 let count = self.columns.len();
                 let gaps = self
                     .gaps
                     .get_or_insert_with(|| Gaps { sums: square(count), counts: square(count) });
-                let _ = gaps.sums.addmm_(&presence, &values.tr());
-                add_products(&gaps.counts, &presence);
+                let _ = gaps.sums.addmm_(presence.tensor(), &values.tensor().tr());
+                add_products(&gaps.counts, presence.tensor());
             }
         }
         self.rows += rows as u64;
+        block.clear();
     }
 
     /// The moments of all rows.
@@ -289,28 +256,6 @@ fn sum(values: &[f64]) -> f64 {
     lanes.iter().chain(rest).sum()
 }
 
-/// 1 where a cell of the block has a value, 0 where it is missing; None where none is.
-fn presence(block: &[f64], rows: usize) -> Option<Vec<f64>> {
-    // Without a way out of the loop, which would keep it from being vectorised.
-    let has_gap = |column: &[f64]| column[..rows].iter().fold(false, |any, v| any | v.is_nan());
-    if !block.chunks_exact(ROWS).any(has_gap) {
-        return None;
-    }
-    Some(block.iter().map(|v| if v.is_nan() { 0.0 } else { 1.0 }).collect())
-}
-
-/// The first rows of a block as a matrix [columns, rows], without a copy.
-///
-/// # Safety
-/// The matrix must not outlive the block, nor see it change.
-unsafe fn matrix(block: &[f64], rows: usize) -> Tensor {
-    let shape = [(block.len() / ROWS) as i64, rows as i64];
-    let cells = block.as_ptr().cast();
-    // SAFETY: column j has its `rows` cells from j * ROWS on, all within the block, which the caller
-    // keeps alive and as it is.
-    unsafe { Tensor::from_blob(cells, &shape, &[ROWS as i64, 1], Kind::Double, Device::Cpu) }
-}
-
 fn square(columns: usize) -> Tensor {
     Tensor::zeros([columns as i64, columns as i64], (Kind::Double, Device::Cpu))
 }
@@ -324,6 +269,7 @@ fn power_below(number: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reduce::ROWS;
     use riskft_core::dataset::hash::mix;
 
     fn uniform(seed: u64, at: usize) -> f64 {
