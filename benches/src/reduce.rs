@@ -141,7 +141,8 @@ fn beside(session: &mut Session, data: &Path, own: &Fit) -> String {
         loadings.chunks_exact(COLUMNS).map(|own| outside(own, components)).fold(0.0, f64::max);
     format!(
         "* scikit-learn, StandardScaler and PCA(svd_solver='covariance_eigh') on rows in memory: fit {:.1} s, \
-         projection of all rows {:.1} s, peak memory {:.0} MiB; riskft without reading {:.1} s, {:.2} times as long\n\
+         projection of all rows {:.1} s, peak memory {:.0} MiB; riskft without reading {:.1} s, {:.2} times as long \
+         (at most the peer's time): {}\n\
          * Largest relative difference of a variance {apart:.1e} (target 1e-6): {}; largest part of a component \
          outside the peer's space {angle:.1e} (target 1e-6): {}\n",
         figure("fit"),
@@ -149,6 +150,7 @@ fn beside(session: &mut Session, data: &Path, own: &Fit) -> String {
         figure("peak") / f64::from(1 << 20),
         own.whole - own.reading,
         (own.whole - own.reading) / figure("fit"),
+        verdict(own.whole - own.reading <= figure("fit")),
         verdict(apart < 1e-6),
         verdict(angle < 1e-6)
     )

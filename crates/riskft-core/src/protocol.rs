@@ -1,15 +1,17 @@
 //! The job and the answer, between the server and the trainer.
 //!
 //! Job (the trainer's stdin, or a job file): frames of `u8 kind, u32 LE length, payload`: a header as
-//! JSON, whose kind is the kind of job ([`JobHeader`] of a training, [`ReductionHeader`] of a
-//! reduction, [`SelectionHeader`] of a selection, [`UpdateHeader`] of an update), then column batches, then an end frame. A stream that stops short of the end frame is
-//! no job.
+//! JSON, whose kind is the kind of job ([`JobHeader`] of a training, [`ReductionHeader`] of a reduction,
+//! [`SelectionHeader`] of a selection, [`UpdateHeader`] of an update, [`EstimateHeader`] of an estimate), then
+//! column batches, then an end frame. A stream that stops short of the end frame is no job.
 //!
-//! Answer (the trainer's stdout): [`Event`]s, one JSON object a line. The last line is
-//! `refused`, `selection`, `result` or `reduction`; after the latter two the blobs it lists follow as raw bytes, in order.
+//! Answer (the trainer's stdout): [`Event`]s, one JSON object a line. The last line is `refused`, `selection`,
+//! `estimate`, `result` or `reduction`; after the latter two the blobs it lists follow as raw bytes, in order.
 //!
 //! Every length is checked against a bound before memory is taken for it.
 
+mod batch;
+mod environment;
 mod estimate;
 mod numbers;
 mod reduction;
@@ -21,10 +23,12 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cell::{Cell, ColumnType, SourceColumn};
+use crate::cell::SourceColumn;
 use crate::metrics::Metric;
 use crate::options::{Method, Options};
 use crate::refusal::{code, Refusal, Result};
+pub use batch::*;
+pub use environment::*;
 pub use estimate::*;
 pub use numbers::*;
 pub use reduction::*;
@@ -44,20 +48,6 @@ pub const MAX_LINE: usize = 16 << 20;
 /// Longest text cell that is handed over, bytes; longer ones are cut at a character.
 /// The encoder reads at most 4,096 tokens, which fit.
 pub const MAX_TEXT: usize = 64 << 10;
-
-/// Variables that the trainer's libraries read when they are loaded. The server sets them; a trainer
-/// that lacks them starts itself anew.
-///
-/// OpenMP's threads wait passively: spinning ones fight for the cores with everything else on the
-/// machine (a head took 14 to 20 s spinning, beside other work on two cores, and 2 s waiting).
-/// oneDNN and libtorch's wrapper of it keep 32 compiled kernels, not 1,024: there is one for each
-/// size of a product, and texts have many (one epoch of LoRA on 20,000 loans: 1.3 GB in place of
-/// 2.1, the same figures, CPU time within the noise).
-pub const TRAINER_ENVIRONMENT: [(&str, &str); 3] = [
-    ("OMP_WAIT_POLICY", "PASSIVE"),
-    ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32"),
-    ("LRU_CACHE_CAPACITY", "32"),
-];
 
 pub const FRAME_HEADER: u8 = 1;
 pub const FRAME_BATCH: u8 = 2;
@@ -270,160 +260,4 @@ pub fn broken(detail: &str) -> Refusal {
     Refusal::new(code::PROTOCOL_VIOLATION, "malformed training job")
         .detail(format!("In reading the job, {detail}."))
         .hint("The trainer and the extension must be of the same version; run make install.")
-}
-
-/// Columns of some rows, on their way to the trainer.
-///
-/// Payload: `u32 rows`, then for each column `rows` presence bytes (1 = present), then the values
-/// of the present cells: bool u8, int i64, float f64, date i32, timestamp i64 (all LE), text
-/// `u32 length, bytes`.
-pub struct BatchBuilder {
-    types: Vec<ColumnType>,
-    present: Vec<Vec<u8>>,
-    values: Vec<Vec<u8>>,
-    rows: u32,
-}
-
-impl BatchBuilder {
-    pub fn new(columns: &[SourceColumn]) -> Self {
-        BatchBuilder {
-            types: columns.iter().map(|c| c.column_type).collect(),
-            present: vec![Vec::new(); columns.len()],
-            values: vec![Vec::new(); columns.len()],
-            rows: 0,
-        }
-    }
-    pub fn rows(&self) -> u32 {
-        self.rows
-    }
-    /// Bytes of the payload so far.
-    pub fn size(&self) -> usize {
-        4 + self.values.iter().map(Vec::len).sum::<usize>() + self.rows as usize * self.types.len()
-    }
-    pub fn clear(&mut self) {
-        self.rows = 0;
-        self.present.iter_mut().chain(&mut self.values).for_each(Vec::clear);
-    }
-    /// Appends one row; a cell of another type than its column's is a defect of the caller and
-    /// is refused.
-    pub fn push(&mut self, row: &[Cell<'_>]) -> Result<()> {
-        if row.len() != self.types.len() {
-            return Err(broken("a row has another number of columns than the header"));
-        }
-        for (index, cell) in row.iter().enumerate() {
-            let out = &mut self.values[index];
-            match (*cell, self.types[index]) {
-                (Cell::Null, _) => {}
-                (Cell::Bool(v), ColumnType::Bool) => out.push(u8::from(v)),
-                (Cell::Int(v), ColumnType::Int) => out.extend_from_slice(&v.to_le_bytes()),
-                (Cell::Float(v), ColumnType::Float) => out.extend_from_slice(&v.to_le_bytes()),
-                (Cell::Date(v), ColumnType::Date) => out.extend_from_slice(&v.to_le_bytes()),
-                (Cell::Timestamp(v), ColumnType::Timestamp) => {
-                    out.extend_from_slice(&v.to_le_bytes())
-                }
-                (Cell::Text(v), ColumnType::Text) => {
-                    let v = cut(v, MAX_TEXT);
-                    out.extend_from_slice(&(v.len() as u32).to_le_bytes());
-                    out.extend_from_slice(v.as_bytes());
-                }
-                _ => return Err(broken("a cell is of another type than its column")),
-            }
-            self.present[index].push(u8::from(*cell != Cell::Null));
-        }
-        self.rows += 1;
-        Ok(())
-    }
-    /// The payload of a batch frame.
-    pub fn payload(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.size());
-        out.extend_from_slice(&self.rows.to_le_bytes());
-        for (present, values) in self.present.iter().zip(&self.values) {
-            out.extend_from_slice(present);
-            out.extend_from_slice(values);
-        }
-        out
-    }
-}
-
-/// The longest prefix of at most `bytes` bytes that ends at a character.
-pub fn cut(text: &str, bytes: usize) -> &str {
-    if text.len() <= bytes {
-        return text;
-    }
-    let mut end = bytes;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
-}
-
-/// Takes the cells of a batch payload, column by column: `sink(column, row, cell)`.
-pub fn read_batch<'a>(
-    payload: &'a [u8],
-    types: &[ColumnType],
-    mut sink: impl FnMut(usize, usize, Cell<'a>) -> Result<()>,
-) -> Result<usize> {
-    let mut rest = Rest(payload);
-    let rows = rest.rows(types.len())?;
-    for (column, kind) in types.iter().enumerate() {
-        let present = rest.take(rows)?;
-        for (row, flag) in present.iter().enumerate() {
-            let cell = match flag {
-                0 => Cell::Null,
-                1 => rest.cell(*kind)?,
-                _ => return Err(broken("a presence byte is neither 0 nor 1")),
-            };
-            sink(column, row, cell)?;
-        }
-    }
-    rest.end()?;
-    Ok(rows)
-}
-
-struct Rest<'a>(&'a [u8]);
-
-impl<'a> Rest<'a> {
-    /// How many rows follow, each of so many columns.
-    fn rows(&mut self, columns: usize) -> Result<usize> {
-        let whole = self.0.len();
-        let rows = u32::from_le_bytes(self.array()?) as usize;
-        if rows.saturating_mul(columns) > whole {
-            return Err(broken("a batch claims more rows than it holds"));
-        }
-        Ok(rows)
-    }
-    fn end(&self) -> Result<()> {
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        Err(broken("a batch has bytes left over"))
-    }
-    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
-        let (head, tail) =
-            self.0.split_at_checked(count).ok_or_else(|| broken("a batch ends early"))?;
-        self.0 = tail;
-        Ok(head)
-    }
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let mut out = [0; N];
-        out.copy_from_slice(self.take(N)?);
-        Ok(out)
-    }
-    fn cell(&mut self, kind: ColumnType) -> Result<Cell<'a>> {
-        Ok(match kind {
-            ColumnType::Bool => Cell::Bool(self.array::<1>()?[0] != 0),
-            ColumnType::Int => Cell::Int(i64::from_le_bytes(self.array()?)),
-            ColumnType::Float => Cell::Float(f64::from_le_bytes(self.array()?)),
-            ColumnType::Date => Cell::Date(i32::from_le_bytes(self.array()?)),
-            ColumnType::Timestamp => Cell::Timestamp(i64::from_le_bytes(self.array()?)),
-            ColumnType::Text => {
-                let length = u32::from_le_bytes(self.array()?) as usize;
-                if length > MAX_TEXT {
-                    return Err(broken("a text cell is longer than allowed"));
-                }
-                let text = std::str::from_utf8(self.take(length)?);
-                Cell::Text(text.map_err(|_| broken("a text cell is not UTF-8"))?)
-            }
-        })
-    }
 }

@@ -1,6 +1,7 @@
 //! Batches of numbers alone, taken by column in portions.
 
-use super::{broken, Rest};
+use super::batch::Rest;
+use super::broken;
 use crate::cell::{Cell, ColumnType};
 use crate::encode::value::plain;
 use crate::refusal::Result;

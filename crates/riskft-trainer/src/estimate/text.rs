@@ -22,7 +22,7 @@ use crate::tuning::first_layer;
 /// Tokens that the frozen encoder reads untimed, and timed.
 const WARM_TOKENS: usize = 4096;
 const TOKENS: usize = 16_384;
-/// Times that a fit of terms on vectors that say something takes longer than on others.
+/// Times that a fit of terms and landmarks takes longer on vectors that say something.
 const SEARCHED: f64 = 3.0;
 /// Steps of tuning that are timed, after one that is not.
 const STEPS: usize = 3;
@@ -72,8 +72,7 @@ impl Pilot<'_> {
         pass(TOKENS)
     }
 
-    /// Seconds of the phase `text`: the fit itself on vectors that say nothing, which ends its search for a
-    /// penalty sooner.
+    /// Seconds of the phase `text`: the fit itself, on vectors that say nothing.
     fn terms(&self) -> Result<f64> {
         self.tell("text");
         let run = &self.run;
@@ -85,9 +84,11 @@ impl Pilot<'_> {
         let offset = vec![0.0; run.rows.source.len()];
         let name = |field: usize| field.to_string();
         let (seconds, _) = timed(|| fields::fit(&lesson(&natural, &offset), &vectors, name))?;
-        // On top of the other branches, and in a small sample beside them too.
-        let twice = run.folds.is_small() && !run.is_text_alone();
-        Ok(SEARCHED * if twice { 2.0 * seconds } else { seconds })
+        if !run.folds.is_small() {
+            return Ok(seconds);
+        }
+        // On top of the other branches, and beside them.
+        Ok(SEARCHED * if run.is_text_alone() { seconds } else { 2.0 * seconds })
     }
 
     /// Seconds of the phase `tune`.

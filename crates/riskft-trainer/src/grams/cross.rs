@@ -127,7 +127,7 @@ pub fn choose(sample: Sample<'_>, folds: &[u8], grid: &[f64]) -> Result<Option<C
 
 /// Penalties that [`cross_fit`] typically tries, and one of which a fit takes as long as their mean.
 const TRIED: f64 = 6.0;
-const TYPICAL: f64 = 3.0;
+const TYPICAL: f64 = 0.3;
 
 /// Wall seconds that [`choose`] takes among so many columns, from one fit of each on one fold's rows.
 ///
