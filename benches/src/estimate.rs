@@ -105,9 +105,9 @@ fn pair(session: &mut Session, number: usize, case: &Case) -> Pair {
     let row = session
         .query_one(
             "SELECT c.wall_seconds / 60, c.peak_memory_bytes,
-                 coalesce((SELECT sum(p.seconds) FROM riskft.phases p WHERE p.run = c.run AND p.phase = 'tune'), 0) > 0,
+                 r.text_kept OR EXISTS (SELECT FROM riskft.phases p WHERE p.run = c.run AND p.phase = 'tune'),
                  (SELECT jsonb_object_agg(p.phase, round(p.seconds::numeric, 2))::text FROM riskft.phases p WHERE p.run = c.run)
-             FROM riskft.costs c WHERE c.run = $1",
+             FROM riskft.costs c JOIN riskft.runs r USING (run) WHERE c.run = $1",
             &[&run],
         )
         .unwrap_or_else(|e| panic!("ledger of run {run}: {e:?}"));
