@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use riskft_tests::{fixture, Cluster, Database, Session};
 
-use crate::training::gib;
+use crate::training::{gib, wide};
 use crate::verdict;
 
 /// Largest ratio of an estimate to what came, and of what came to an estimate.
@@ -55,7 +55,7 @@ pub fn measure() -> String {
     fixture::loans(&database, fixture::LOAN_ROWS);
     fixture::complaints(&database, fixture::COMPLAINT_ROWS);
     let mut session = database.analyst();
-    session.run(&wide());
+    session.run(&wide(200_000));
     let mut out = String::from(
         "## Estimates: riskft_estimate beside the training that it speaks of, one run\n\n\
          | training | estimate, min | training, min | ratio | estimate, GiB | training, GiB | ratio | the estimate itself, min |\n\
@@ -114,18 +114,4 @@ fn pair(session: &mut Session, number: usize, case: &Case) -> Pair {
     eprintln!("riskft-bench: it took {}", row.get::<_, String>(3));
     let foretold = if row.get(2) { most } else { least };
     Pair { minutes: (foretold, row.get(0)), memory: (memory, row.get(1)), own }
-}
-
-/// Half of the columns matter.
-fn wide() -> String {
-    let columns: Vec<String> =
-        (1..=20).map(|i| format!("(random() * {i})::real AS x{i}")).collect();
-    format!(
-        "SELECT setseed(0.5);
-         CREATE TABLE wide AS
-         SELECT *, random() < 1 / (1 + exp(2.5 - x1 - x2 / 2 + x3 / 3 - x10 * x11 / 60)) AS y
-         FROM (SELECT {} FROM generate_series(1, 200000)) AS x;
-         ANALYZE wide",
-        columns.join(", ")
-    )
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use riskft_tests::{process, Cluster, Database};
 
+use crate::training::wide;
 use crate::verdict;
 
 const ROWS: u64 = 1_000_000;
@@ -13,7 +14,7 @@ pub fn measure() -> String {
     let cluster = Cluster::start();
     let database = Database::within(&cluster);
     let mut session = database.analyst();
-    session.run(&table());
+    session.run(&wide(ROWS));
     let backend = session.pid();
     let before = process::private_memory(backend).unwrap_or(0);
     let done = AtomicBool::new(false);
@@ -57,19 +58,5 @@ pub fn measure() -> String {
         verdict(peak < 8.0),
         mib(session.value::<i64>("SELECT pg_table_size('wide')").unsigned_abs()),
         verdict(grown < 64.0),
-    )
-}
-
-/// Half of the columns matter, two of them only together.
-fn table() -> String {
-    let columns: Vec<String> =
-        (1..=20).map(|i| format!("(random() * {i})::real AS x{i}")).collect();
-    format!(
-        "SELECT setseed(0.5);
-         CREATE TABLE wide AS
-         SELECT *, random() < 1 / (1 + exp(2.5 - x1 - x2 / 2 + x3 / 3 - x10 * x11 / 60)) AS y
-         FROM (SELECT {} FROM generate_series(1, {ROWS})) AS x;
-         ANALYZE wide",
-        columns.join(", ")
     )
 }

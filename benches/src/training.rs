@@ -84,3 +84,17 @@ pub fn train(session: &mut Session, model: &str, method: &str, options: &str) ->
 pub fn gib(bytes: i64) -> f64 {
     bytes as f64 / f64::from(1 << 30)
 }
+
+/// Makes table `wide` of twenty numbers, of which half matter, two of them only together.
+pub fn wide(rows: u64) -> String {
+    let columns: Vec<String> =
+        (1..=20).map(|i| format!("(random() * {i})::real AS x{i}")).collect();
+    format!(
+        "SELECT setseed(0.5);
+         CREATE TABLE wide AS
+         SELECT *, random() < 1 / (1 + exp(2.5 - x1 - x2 / 2 + x3 / 3 - x10 * x11 / 60)) AS y
+         FROM (SELECT {} FROM generate_series(1, {rows})) AS x;
+         ANALYZE wide",
+        columns.join(", ")
+    )
+}

@@ -14,6 +14,7 @@
 //! A harness may panic: it runs in tests only, and its panic is the test's failure.
 
 mod base_folder;
+mod cancel;
 mod cluster;
 mod database;
 pub mod disk;
@@ -29,6 +30,7 @@ mod standby;
 pub mod twin;
 
 pub use base_folder::BaseFolder;
+pub use cancel::cancelled_in;
 pub use cluster::{give_to_server, is_root, program, shared, shared_listening, Cluster};
 pub use database::Database;
 pub use leftovers::leftovers;

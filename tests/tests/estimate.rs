@@ -1,12 +1,9 @@
 //! riskft_estimate: what a training would take, beside the training itself.
 
 use std::collections::BTreeMap;
-use std::thread;
-use std::time::Duration;
 
-use postgres::NoTls;
 use riskft_tests::fixture::{small_text_model, small_text_training};
-use riskft_tests::{fails, leftovers, process, refuses, twin, Cluster, Database, Session};
+use riskft_tests::{cancelled_in, fails, leftovers, refuses, twin, Cluster, Database, Session};
 
 const TABLE: &str =
     "CREATE TABLE t AS SELECT n, u(1, n) AS dti, chr(97 + (5 * u(2, n))::int) AS grade,
@@ -198,22 +195,5 @@ fn a_cancel_leaves_nothing() {
         columns.join(", ")
     );
     let sql = call(&relation, "method => 'none'");
-    let (backend, cancel) = (analyst.pid(), analyst.cancel_token());
-    let phase = || {
-        database.analyst().values::<String>("SELECT phase FROM riskft.progress WHERE model IS NULL")
-    };
-    for wanted in ["load", "network", "trees"] {
-        thread::scope(|scope| {
-            let (sql, analyst) = (&sql, &mut analyst);
-            let estimating = scope.spawn(move || fails(analyst, sql, "57014"));
-            process::await_trainer(backend, Duration::from_secs(30)).expect("a trainer");
-            while phase() != [wanted] && !estimating.is_finished() {
-                thread::sleep(Duration::from_millis(20));
-            }
-            cancel.cancel_query(NoTls).expect("cancel");
-            estimating.join().expect("the estimate is cancelled");
-        });
-        assert_eq!(leftovers(&database), [""; 0]);
-        assert_eq!(analyst.value::<i64>("SELECT count(*) FROM riskft.runs"), 0);
-    }
+    cancelled_in(&database, &mut analyst, &sql, &["load", "network", "trees"]);
 }

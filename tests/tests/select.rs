@@ -1,10 +1,6 @@
 //! riskft_select: what carries the risk, and options.select, which leaves the rest out of a training.
 
-use std::thread;
-use std::time::Duration;
-
-use postgres::NoTls;
-use riskft_tests::{fails, leftovers, process, refuses, twin, Cluster, Database, Session};
+use riskft_tests::{cancelled_in, fails, refuses, twin, Cluster, Database, Session};
 
 /// Table `t`: `y` goes with `dti`, less with `grade`; the others say nothing, or what these say.
 const TABLE: &str = "CREATE TABLE t AS SELECT n, u(1, n) AS dti, chr(97 + (5 * u(2, n))::int) AS grade,
@@ -269,24 +265,7 @@ fn a_cancel_leaves_nothing() {
         columns.join(", ")
     );
     let sql = call(&relation, "");
-    let (backend, cancel) = (analyst.pid(), analyst.cancel_token());
-    let phase = || {
-        database.analyst().values::<String>("SELECT phase FROM riskft.progress WHERE model IS NULL")
-    };
-    for wanted in ["load", "select"] {
-        thread::scope(|scope| {
-            let (sql, analyst) = (&sql, &mut analyst);
-            let selecting = scope.spawn(move || fails(analyst, sql, "57014"));
-            process::await_trainer(backend, Duration::from_secs(30)).expect("a trainer");
-            while phase() != [wanted] && !selecting.is_finished() {
-                thread::sleep(Duration::from_millis(20));
-            }
-            cancel.cancel_query(NoTls).expect("cancel");
-            selecting.join().expect("the selection is cancelled");
-        });
-        assert_eq!(leftovers(&database), [""; 0]);
-        assert_eq!(analyst.value::<i64>("SELECT count(*) FROM riskft.runs"), 0);
-    }
+    cancelled_in(&database, &mut analyst, &sql, &["load", "select"]);
 }
 
 /// options.select: the version needs the chosen columns alone, chosen by rows outside the test part.

@@ -105,7 +105,7 @@ mod tests {
         };
         assert_eq!(read_batch(&payload, &types, sink).map_err(|r| r.detail), Ok(rows));
         for portion in [1, 4, 23] {
-            let (count, mut columns) = number_columns(&payload, &types).ok().expect("a batch");
+            let (count, mut columns) = number_columns(&payload, &types).expect("a batch");
             assert_eq!(count, rows);
             for (column, wanted) in columns.iter_mut().zip(&wanted) {
                 let mut found = vec![0.0; rows];
