@@ -1,4 +1,4 @@
--- Traditional full fine-tuning against riskft's default, on loans of the demo: about ten minutes on two cores.
+-- Traditional full fine-tuning against riskft's default, on loans of the demo. The second training takes minutes.
 -- In psql: \i tests/sql/full_against_lora.sql
 \pset footer off
 
