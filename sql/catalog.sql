@@ -85,9 +85,9 @@ CREATE TABLE riskft.run (
     CHECK (kind = 'reduce' OR target IS NOT NULL),
     CHECK (kind NOT IN ('train', 'update', 'estimate') OR method IS NOT NULL)
 );
-COMMENT ON TABLE riskft.run IS 'A training, an update, a reduction or a selection, and what it used';
+COMMENT ON TABLE riskft.run IS 'A training, an update, a reduction, a selection or an estimate, and what it used';
 COMMENT ON COLUMN riskft.run.kind IS 'train, update, reduce, select or estimate; a reduction has neither target nor method, a selection no method';
-COMMENT ON COLUMN riskft.run.model_name IS 'Name of the model or reducer; NULL of a selection';
+COMMENT ON COLUMN riskft.run.model_name IS 'Name of the model or reducer; NULL of a selection or an estimate';
 COMMENT ON COLUMN riskft.run.owner IS 'Role that the run executes as';
 COMMENT ON COLUMN riskft.run.login IS
     'Session user that asked for the run; the worker of a queued run connects as it';
