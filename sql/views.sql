@@ -107,7 +107,7 @@ FROM riskft.run r,
 WHERE r.run_id IN (SELECT x.run_id FROM riskft.visible_run x);
 COMMENT ON VIEW riskft.runs IS
     'Your trainings, reductions and selections: state, rows of each part, and what tuning the encoder brought';
-COMMENT ON COLUMN riskft.runs.kind IS 'train, update, reduce or select; a reduction has neither target nor method, a selection no method';
+COMMENT ON COLUMN riskft.runs.kind IS 'train, update, reduce, select or estimate; a reduction has neither target nor method, a selection no method';
 COMMENT ON COLUMN riskft.runs.model IS 'Name of the model or reducer; NULL of a selection or an estimate';
 COMMENT ON COLUMN riskft.runs.rows_train IS
     'Rows outside the test part; each trains the models of all folds but its own';
