@@ -72,7 +72,7 @@ fn repeat(task: &Task, texts: &Texts<'_>, labels: &[bool], seed: u64) -> Outcome
     let matrix = Matrix::read(View::default(), texts, rows)?;
     let read = start.elapsed().as_secs_f64();
     let places: Vec<usize> = (0..task.columns.len()).collect();
-    let sample = Sample { matrix: &matrix, rows, labels, weights: &weights, columns: &places };
+    let sample = Sample::new(&matrix, rows, labels, &weights, &places);
     let folds: Vec<u8> = (0..rows.len()).map(|row| (row % FOLDS) as u8).collect();
     let fit = choose(sample, &folds, GRID)?.ok_or("no column tells anything")?;
     let seconds = start.elapsed().as_secs_f64();

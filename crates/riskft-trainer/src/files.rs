@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use riskft_core::artifact::{digest, write, Tensor, TensorSet};
+use riskft_core::metrics;
 use riskft_core::model::Model;
 use riskft_core::protocol::{BlobHeader, BlobKind};
 use riskft_core::quantize;
@@ -12,9 +13,10 @@ use serde_json::json;
 use crate::explain;
 use crate::finish::{Judged, Quantized, Trained};
 use crate::head::Head;
-use crate::replay::{Replay, MOST_FITTED, MOST_TEST};
+use crate::replay::{Replay, TextReplay, MOST_FITTED, MOST_TEST};
 use crate::rows::{sample, Reader};
-use crate::scoring;
+use crate::run::Run;
+use crate::scoring::{self, Crew};
 use crate::tensors::to_float_tensor;
 use crate::tuning::Tuning;
 
@@ -41,7 +43,7 @@ impl Trained<'_> {
         let mut blobs = Vec::new();
         blobs.extend(encoder.map(|bytes| blob(BlobKind::Encoder, bytes)));
         blobs.push(blob(BlobKind::Version, version));
-        blobs.push(blob(BlobKind::Training, self.training_file(judged)?));
+        blobs.push(blob(BlobKind::Training, self.training_file(&model, judged)?));
         Ok((blobs, model))
     }
 
@@ -80,37 +82,58 @@ impl Trained<'_> {
     }
 
     /// A sample of the fitted rows and of the test rows.
-    fn replay(&self, judged: &Judged) -> Replay {
+    fn replay(&self, model: &Arc<Model>, judged: &Judged) -> Result<Replay> {
         let (rows, seed) = (self.run.rows, self.run.header.options.seed);
         let fitted = sample(self.run.folds.fitted.clone(), MOST_FITTED, seed);
         let test = &judged.test;
         let all: Vec<u32> = (0..test.places.len() as u32).collect();
         let chosen = sample(all, MOST_TEST, seed);
         let places: Vec<u32> = chosen.iter().map(|row| test.places[*row as usize]).collect();
-        Replay {
+        let replay = Replay {
+            texts: self.texts(model, judged, [&fitted, &places])?,
             fitted: rows.inputs(&fitted),
             test: rows.inputs(&places),
             logits: chosen.iter().map(|row| test.branches[*row as usize].clone()).collect(),
-        }
-        .bounded(seed)
+        };
+        Ok(replay.bounded(seed))
     }
 
-    /// Float heads and tuning, for later updates, and the rows that they were fitted on.
-    fn training_file(&self, judged: &Judged) -> Result<Vec<u8>> {
+    /// What the sample keeps of its rows' texts; None of a version that reads none.
+    fn texts(
+        &self,
+        model: &Arc<Model>,
+        judged: &Judged,
+        [fitted, test]: [&[u32]; 2],
+    ) -> Result<Option<TextReplay>> {
+        let Run { rows, compute, reporter, .. } = self.run;
+        // A row that no model left out counts as the base rate does.
+        let rate = metrics::base_rate(&self.run.labels()).unwrap_or(0.5);
+        let mut scores = vec![rate; rows.source.len()];
+        let known = judged.validation();
+        let pairs = known.places.iter().zip(&known.scores);
+        pairs.for_each(|(place, score)| scores[*place as usize] = *score);
+        let scores: Vec<f64> = fitted.iter().map(|place| scores[*place as usize]).collect();
+        let reader = Reader::new(&self.job.dataset, &model.specification().encoding)?;
+        let crew = Crew { phase: "evaluate", threads: compute.threads, reporter };
+        let fitted = (&self.source(fitted)[..], &scores[..]);
+        TextReplay::of(model, &reader, fitted, &self.source(test), crew)
+    }
+
+    /// The float network and tuning, for later updates, and the rows that they were fitted on. Terms of texts
+    /// and n-grams are floats in the version's file.
+    fn training_file(&self, model: &Arc<Model>, judged: &Judged) -> Result<Vec<u8>> {
         let tuning = self.text().map(|(text, _)| text.tuning.tensors()).unwrap_or_default();
         let named = self.network().map(Head::named).unwrap_or_default().into_iter();
         let network = named.map(|(name, t)| (format!("network.{name}"), to_float_tensor(t)));
-        let terms = self.text().map(|(text, _)| to_float_tensor(&text.terms.weight));
-        let head = network.chain(terms.map(|terms| ("text.weight".to_owned(), terms)));
         let mut tensors: TensorSet = tuning
             .into_iter()
             .map(|(name, tensor)| (format!("encoder.{name}"), tensor))
-            .chain(head)
+            .chain(network)
             .map(|(name, tensor)| (name, Tensor::new(&tensor.shape, &tensor.data)))
             .collect();
         let fitted = self.fitted_rows()?;
         tensors.insert("fitted_rows".into(), Tensor::new(&[fitted.len()], &fitted));
-        self.replay(judged).store(&mut tensors);
+        self.replay(model, judged)?.store(&mut tensors);
         let tuned = self.text().is_some_and(|(text, _)| !matches!(text.tuning, Tuning::Frozen));
         let header = self.run.header;
         let specification = json!({

@@ -102,6 +102,11 @@ impl Judged {
         }
     }
 
+    /// Fitted rows by models that had not seen them.
+    pub(crate) fn validation(&self) -> &Judgement {
+        &self.validation
+    }
+
     fn parts(&self) -> impl Iterator<Item = &Judgement> {
         [&self.train, &self.validation].into_iter().chain(&self.calibration).chain([&self.test])
     }

@@ -1,13 +1,20 @@
 //! Old rows for updates: a bounded sample that the training file keeps, as the network reads them.
 //!
 //! Positions on the numbers' edges and codes of categories, no cell and no text. What the branches say
-//! of the test rows stands beside them, since an update changes the network alone.
+//! of the test rows stands beside them, since an update does not change all branches. Of texts there are the
+//! vectors and n-grams of the test rows, and in the place of the fitted rows their [`Curvature`].
+
+use std::sync::Arc;
 
 use riskft_core::artifact::{Artifact, Tensor, TensorSet};
+use riskft_core::model::Model;
 use riskft_core::refusal::{code, Refusal, Result};
 
+use crate::curvature::Curvature;
 use crate::inputs::Inputs;
-use crate::rows::sample;
+use crate::rows::{sample, Reader};
+use crate::scoring::Crew;
+use crate::text_inputs::TextInputs;
 
 /// Rows of a sample at most: those that a version was fitted on, and its test rows.
 pub const MOST_FITTED: usize = 2000;
@@ -22,6 +29,52 @@ pub struct Replay {
     pub test: Inputs,
     /// Of the test rows: [rows][branches].
     pub logits: Vec<Vec<f64>>,
+    /// None of a version that reads no texts, or has kept nothing of them.
+    pub texts: Option<TextReplay>,
+}
+
+/// What a version keeps of its rows' texts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TextReplay {
+    /// Of the fitted rows of the sample.
+    pub curvature: Curvature,
+    pub test: TextInputs,
+}
+
+impl TextReplay {
+    /// What a version keeps of rows of a dataset: fitted ones, with its scores by models that left them
+    /// out, and test rows. None of a version that reads no texts.
+    ///
+    /// # Errors
+    /// 38000 when a thread fails.
+    pub fn of(
+        model: &Arc<Model>,
+        reader: &Reader<'_>,
+        (fitted, scores): (&[u32], &[f64]),
+        test: &[u32],
+        crew: Crew<'_>,
+    ) -> Result<Option<Self>> {
+        let table = model.grams().map(|(grams, _)| grams.table());
+        if model.terms().is_empty() && table.is_none() {
+            return Ok(None);
+        }
+        let read = |rows: &[u32]| TextInputs::of(model, table.as_ref(), reader, rows, crew);
+        let width = model.encoder().map_or(0, |encoder| encoder.shape().width);
+        let curvature = Curvature::of(&read(fitted)?, scores, width);
+        Ok(Some(TextReplay { curvature, test: read(test)? }))
+    }
+}
+
+/// What a sample must fit, to be read.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape<'a> {
+    /// Numbers and categories of the version.
+    pub widths: [usize; 2],
+    /// Codes of each category.
+    pub codes: &'a [usize],
+    pub branches: usize,
+    /// Texts that have a term, and the width of a vector.
+    pub texts: [usize; 2],
 }
 
 impl Replay {
@@ -29,7 +82,8 @@ impl Replay {
     pub fn bounded(self, seed: u64) -> Self {
         let each = 1 + 4 * self.fitted.widths.iter().sum::<usize>();
         let counts = [self.fitted.labels.len(), self.test.labels.len()];
-        let bytes = each * counts.iter().sum::<usize>();
+        let texts = self.texts.as_ref().map_or(0, |texts| texts.test.bytes());
+        let bytes = each * counts.iter().sum::<usize>() + texts;
         if bytes <= MOST_BYTES {
             return self;
         }
@@ -45,6 +99,11 @@ impl Replay {
             fitted: self.fitted.select(fitted),
             test: self.test.select(test),
             logits: test.iter().map(|row| self.logits[*row as usize].clone()).collect(),
+            // The curvature is of rows drawn as these are.
+            texts: self.texts.as_ref().map(|texts| TextReplay {
+                curvature: texts.curvature.clone(),
+                test: texts.test.select(test),
+            }),
         }
     }
 
@@ -61,7 +120,17 @@ impl Replay {
         let (old, more) = halves(self.test.labels.len(), new.test.labels.len(), MOST_TEST);
         let test = (draw(self.test.labels.len(), old), draw(new.test.labels.len(), more));
         let (own, other) = (self.select(&fitted.0, &test.0), new.select(&fitted.1, &test.1));
+        let share = |drawn: usize, of: usize| drawn as f64 / of.max(1) as f64;
+        let shares = [
+            share(fitted.0.len(), self.fitted.labels.len()),
+            share(fitted.1.len(), new.fitted.labels.len()),
+        ];
+        let both = own.texts.as_ref().zip(other.texts.as_ref()).map(|(own, other)| TextReplay {
+            curvature: own.curvature.mixed(shares[0], &other.curvature, shares[1]),
+            test: own.test.followed_by(&other.test),
+        });
         Replay {
+            texts: both,
             fitted: own.fitted.followed_by(&other.fitted),
             test: own.test.followed_by(&other.test),
             logits: own.logits.into_iter().chain(other.logits).collect(),
@@ -84,19 +153,18 @@ impl Replay {
         let branches = self.logits.first().map_or(0, Vec::len);
         let logits = self.logits.concat();
         out.insert(LOGITS.into(), Tensor::new(&[self.logits.len(), branches], &logits));
+        if let Some(texts) = &self.texts {
+            texts.curvature.store(out);
+            texts.test.store(TEXTS, out);
+        }
     }
 
     /// Reads the sample of a training file.
     ///
     /// # Errors
-    /// XX001 where it does not fit the version: `widths` are its numbers and categories, `codes` those
-    /// of each category.
-    pub fn read(
-        file: &Artifact,
-        widths: [usize; 2],
-        codes: &[usize],
-        branches: usize,
-    ) -> Result<Self> {
+    /// XX001 where it does not fit the version.
+    pub fn read(file: &Artifact, shape: Shape<'_>) -> Result<Self> {
+        let Shape { widths, codes, branches, texts: [texts, width] } = shape;
         let inputs = |name: &str| -> Result<Inputs> {
             let part = |part: &str| format!("replay.{name}.{part}");
             let labels: &[u8] = file.slice(&part("labels"))?;
@@ -122,13 +190,21 @@ impl Replay {
             return Err(misfit());
         }
         let logits = logits.chunks_exact(branches).map(<[f64]>::to_vec).collect();
-        Ok(Replay { fitted, test, logits })
+        let texts = match Curvature::read(file, texts, width)? {
+            Some(curvature) => {
+                let test = TextInputs::read(file, TEXTS, test.labels.len(), texts * width)?;
+                Some(TextReplay { curvature, test })
+            }
+            None => None,
+        };
+        Ok(Replay { fitted, test, logits, texts })
     }
 }
 
 const LOGITS: &str = "replay.test.logits";
+const TEXTS: &str = "replay.test.texts";
 
-fn misfit() -> Refusal {
+pub(crate) fn misfit() -> Refusal {
     Refusal::new(code::DATA_CORRUPTED, "training file is damaged")
         .detail("Its sample of old rows does not fit its version.")
         .hint("Train the model again.")
@@ -139,7 +215,6 @@ mod tests {
     use super::*;
     use riskft_core::artifact::write;
     use riskft_core::protocol::BlobKind;
-    use std::sync::Arc;
 
     fn replay(rows: usize, sign: f32) -> Replay {
         let inputs = |rows: usize| Inputs {
@@ -149,7 +224,7 @@ mod tests {
             labels: (0..rows).map(|i| i % 4 == 0).collect(),
         };
         let logits = (0..rows / 2).map(|i| vec![f64::from(sign), i as f64]).collect();
-        Replay { fitted: inputs(rows), test: inputs(rows / 2), logits }
+        Replay { fitted: inputs(rows), test: inputs(rows / 2), logits, texts: None }
     }
 
     #[test]
@@ -159,11 +234,13 @@ mod tests {
         kept.store(&mut tensors);
         let file = write(BlobKind::Training, "{}", &tensors);
         let file = Artifact::open(Arc::new(file)).expect("a file");
-        assert_eq!(Replay::read(&file, [2, 1], &[3], 2), Ok(kept));
+        let shape = |widths, codes, branches| Shape { widths, codes, branches, texts: [0, 0] };
+        assert_eq!(Replay::read(&file, shape([2, 1], &[3], 2)), Ok(kept));
         for (widths, codes, branches) in
             [([1, 1], [3], 2), ([2, 2], [3], 2), ([2, 1], [2], 2), ([2, 1], [3], 3)]
         {
-            let refusal = Replay::read(&file, widths, &codes, branches).expect_err("a misfit");
+            let read = Replay::read(&file, shape(widths, &codes, branches));
+            let refusal = read.expect_err("a misfit");
             assert_eq!(refusal.code, code::DATA_CORRUPTED);
         }
     }

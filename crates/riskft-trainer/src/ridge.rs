@@ -64,6 +64,8 @@ pub struct Problem<'a> {
     weights: Tensor,
     /// `X'X` times the largest weight.
     gram: Tensor,
+    /// What holds the weights at zero besides their penalty: the curvature of a sum of log-losses.
+    held: Option<Tensor>,
 }
 
 impl<'a> Problem<'a> {
@@ -85,13 +87,22 @@ impl<'a> Problem<'a> {
         let largest = weights.max().double_value(&[]).max(1e-6);
         let gram = x.transpose(0, 1).matmul(&x).to_kind(Kind::Double) * largest;
         let targets = rows.targets(places).unsqueeze(1);
-        Problem { lesson, places, x, offset: offset.unsqueeze(1), targets, weights, gram }
+        let offset = offset.unsqueeze(1);
+        Problem { lesson, places, x, offset, targets, weights, gram, held: None }
+    }
+
+    /// The same with weights that are held at zero by a curvature [inputs, inputs], f64.
+    pub fn held(self, curvature: &Tensor) -> Self {
+        // The intercept is free.
+        let held = curvature.constant_pad_nd([0, 1, 0, 1]).to_device(self.x.device());
+        Problem { held: Some(held), ..self }
     }
 
     /// The same with some of the inputs alone.
     pub fn of(&self, inputs: &[i64]) -> Self {
         let inputs = [inputs, &[self.x.size()[1] - 1]].concat();
         let inputs = Tensor::from_slice(&inputs).to_device(self.x.device());
+        let both = |square: &Tensor| square.index_select(0, &inputs).index_select(1, &inputs);
         Problem {
             lesson: self.lesson,
             places: self.places,
@@ -99,7 +110,8 @@ impl<'a> Problem<'a> {
             offset: self.offset.shallow_clone(),
             targets: self.targets.shallow_clone(),
             weights: self.weights.shallow_clone(),
-            gram: self.gram.index_select(0, &inputs).index_select(1, &inputs),
+            gram: both(&self.gram),
+            held: self.held.as_ref().map(both),
         }
     }
 
@@ -138,7 +150,11 @@ impl<'a> Problem<'a> {
         let size = self.gram.size()[0];
         let penalty = Tensor::full([size], 1.0 / c, (Kind::Double, self.x.device()));
         let _ = penalty.get(size - 1).fill_(FREE);
-        let bound = &self.gram * 0.25 + penalty.diag(0);
+        let mut penalty = penalty.diag(0);
+        if let Some(held) = &self.held {
+            penalty += held;
+        }
+        let bound = &self.gram * 0.25 + &penalty;
         let factor = bound.f_linalg_cholesky(false).map_err(|error| {
             Refusal::new(code::DATA_EXCEPTION, "the text terms cannot be fitted")
                 .detail(format!("Their system has no solution: {error}."))
@@ -147,7 +163,7 @@ impl<'a> Problem<'a> {
         for _ in 0..MOST_STEPS {
             let errors = (self.logits(&weights).sigmoid() - &self.targets) * &self.weights;
             let slope = self.x.transpose(0, 1).matmul(&errors).to_kind(Kind::Double);
-            let step = (slope + &weights * penalty.unsqueeze(1)).cholesky_solve(&factor, false);
+            let step = (slope + penalty.matmul(&weights)).cholesky_solve(&factor, false);
             weights -= &step;
             if step.abs().max().double_value(&[]) < SETTLED {
                 break;

@@ -4,9 +4,9 @@
 use std::io::Read;
 
 use flate2::read::GzDecoder;
-use riskft_core::grams::{Norm, Reader, View};
+use riskft_core::grams::{Norm, Reader, Table, View};
 use riskft_trainer::grams::{
-    choose, cross_fit, fit, Linear, Matrix, Sample, Texts, GRID, TOLERANCE,
+    choose, cross_fit, extended, fit, Linear, Matrix, Sample, Texts, GRID, TOLERANCE,
 };
 use serde::Deserialize;
 
@@ -70,13 +70,7 @@ fn logits_equal_scikit_learn() {
         assert_eq!(matrix.buckets(), case.known);
         let weights: Vec<f64> = (0..rows.len()).map(|row| 1.0 + 0.5 * (row % 3) as f64).collect();
         let columns: Vec<usize> = (0..case.columns.len()).collect();
-        let sample = Sample {
-            matrix: &matrix,
-            rows: &training,
-            labels: &labels,
-            weights: &weights,
-            columns: &columns,
-        };
+        let sample = Sample::new(&matrix, &training, &labels, &weights, &columns);
         let model = fit(sample, case.c, 1e-8, None).unwrap();
         let table = matrix.table(&columns, &model.weights, model.bias).unwrap();
         let idf: f64 = (0..case.view.buckets() as u32)
@@ -128,13 +122,7 @@ fn the_mean_model_gives_the_mean_of_the_logits() {
     let matrix = Matrix::read(VIEW, &texts(&rows), &training).unwrap();
     let weights = vec![1.0; rows.len()];
     let columns = [0, 1];
-    let sample = |rows| Sample {
-        matrix: &matrix,
-        rows,
-        labels: &labels,
-        weights: &weights,
-        columns: &columns,
-    };
+    let sample = |rows| Sample::new(&matrix, rows, &labels, &weights, &columns);
     let parts = [&training[..150], &training[100..300], &training[200..]];
     let models: Vec<Linear> =
         parts.iter().map(|rows| fit(sample(rows), 1.0, TOLERANCE, None).unwrap()).collect();
@@ -158,13 +146,7 @@ fn a_column_has_to_earn_its_place() {
     let training: Vec<u32> = (0..500).collect();
     let matrix = Matrix::read(VIEW, &texts(&rows), &training).unwrap();
     let weights = vec![1.0; rows.len()];
-    let sample = |columns, labels| Sample {
-        matrix: &matrix,
-        rows: &training,
-        labels,
-        weights: &weights,
-        columns,
-    };
+    let sample = |columns, labels| Sample::new(&matrix, &training, labels, &weights, columns);
     let chosen = choose(sample(&[0, 1], &labels), &folds(500), GRID).unwrap().unwrap();
     assert_eq!(chosen.columns, [0]);
     assert!(choose(sample(&[1], &labels), &folds(500), GRID).unwrap().is_none());
@@ -184,17 +166,58 @@ fn one_class_gives_its_base_rate() {
     let weights = vec![1.0; 50];
     for label in [false, true] {
         let labels = vec![label; 50];
-        let sample = Sample {
-            matrix: &matrix,
-            rows: &training,
-            labels: &labels,
-            weights: &weights,
-            columns: &[0, 1],
-        };
+        let sample = Sample::new(&matrix, &training, &labels, &weights, &[0, 1]);
         let model = fit(sample, 1.0, TOLERANCE, None).unwrap();
         assert!(model.weights.iter().all(|weight| *weight == 0.0));
         assert_eq!(model.bias > 0.0, label);
         assert!((model.bias.abs() - 101f64.ln()).abs() < 1e-12);
         assert!(choose(sample, &folds(50), GRID).unwrap().is_none());
     }
+}
+
+/// The second half of the rows changes a model of the first, held by the curvature of those: together
+/// they are near the model of all rows, and a word that only the second half has gets its weight.
+#[test]
+fn a_model_goes_on_from_what_held_it() {
+    let (mut rows, mut labels) = made(1200);
+    for (row, label) in rows.iter_mut().zip(&mut labels).skip(600).step_by(3) {
+        row[0] = format!("fresh {}", row[0]);
+        *label = true;
+    }
+    let (first, second): (Vec<u32>, Vec<u32>) = ((0..600).collect(), (600..1200).collect());
+    let weights = vec![1.0; rows.len()];
+    let texts = texts(&rows);
+    let matrix = Matrix::read(VIEW, &texts, &first).unwrap();
+    let old = fit(Sample::new(&matrix, &first, &labels, &weights, &[0]), 1.0, 1e-8, None).unwrap();
+    let table = matrix.table(&[0], &old.weights, old.bias).unwrap();
+    let (wider, count) = (extended(&table, &texts, &second).unwrap(), table.len());
+    assert!(wider.len() > count);
+    let mut reader = Reader::default();
+    let mut score = |table: &Table, row: usize| table.grams().term(0, &rows[row][0], &mut reader);
+    let offsets: Vec<f64> = (0..rows.len()).map(|row| score(&table, row) + old.bias).collect();
+    // Rows of known words alone keep their scores, to the bit.
+    let known =
+        (0..600).filter(|row| score(&wider, *row).to_bits() == score(&table, *row).to_bits());
+    assert!(known.count() > 300);
+    let mut held = vec![0.0; wider.len()];
+    for (row, offset) in offsets.iter().enumerate().take(600) {
+        let p = 1.0 / (1.0 + (-offset).exp());
+        wider.grams().values(0, &rows[row][0], &mut Reader::default(), |bucket, slot, x| {
+            assert_eq!(wider.slot(bucket).unwrap().0, slot);
+            held[slot] += p * (1.0 - p) * x * x;
+        });
+    }
+    let wide = Matrix::over(wider, &texts).unwrap();
+    let change = |held: Option<&[f64]>| {
+        let sample = Sample::new(&wide, &second, &labels, &weights, &[0]);
+        fit(Sample { offsets: Some(&offsets), held, ..sample }, 1.0, 1e-8, None).unwrap()
+    };
+    let moved = |model: &Linear| {
+        let moved = (0..600).map(|row| (model.score(&wide, &[0], row) - model.bias).powi(2));
+        (moved.sum::<f64>() / 600.0).sqrt()
+    };
+    let (free, bound) = (change(None), change(Some(&held)));
+    assert!(moved(&bound) < 0.8 * moved(&free), "{} {}", moved(&bound), moved(&free));
+    let fresh = bound.score(&wide, &[0], 600) - bound.bias;
+    assert!(fresh > 0.5, "{fresh}");
 }

@@ -1,6 +1,6 @@
 //! The sum of the weights of a text's n-grams.
 
-use super::table::{Value, Word};
+use super::table::{Table, Value, Word};
 use super::{counted, Reader, View};
 
 /// A table's arrays, checked: owned by a [`super::Table`], or lying in a model file.
@@ -24,6 +24,11 @@ impl Grams<'_> {
         terms.fold(self.bias(), |sum, term| sum + term)
     }
 
+    /// The arrays as a table of their own, to go on from.
+    pub fn table(&self) -> Table {
+        Table::of(*self)
+    }
+
     /// The logit of a row without texts.
     pub fn bias(&self) -> f64 {
         f64::from(self.bias)
@@ -38,6 +43,28 @@ impl Grams<'_> {
         let mut term = 0.0;
         reader.read(&self.view, column, text, |buckets| term += self.part(buckets));
         term
+    }
+
+    /// The known n-grams of a column's text as `each(bucket, slot, value)`: the values times the slots'
+    /// weights add up to [`Grams::term`], but for the order of rounding.
+    pub fn values(
+        &self,
+        column: u32,
+        text: &str,
+        reader: &mut Reader,
+        mut each: impl FnMut(u32, usize, f64),
+    ) {
+        reader.read(&self.view, column, text, |buckets| {
+            let known = || {
+                counted(buckets).filter_map(|(bucket, count)| {
+                    let slot = self.slot(bucket)?;
+                    let [frequency, _] = self.values.get(slot)?;
+                    Some((bucket, slot, self.view.weight(count) * f64::from(*frequency)))
+                })
+            };
+            let length = known().map(|(_, _, x)| x * x).sum::<f64>().sqrt();
+            known().for_each(|(bucket, slot, x)| each(bucket, slot, x / length));
+        });
     }
 
     fn part(&self, buckets: &[u32]) -> f64 {

@@ -48,6 +48,45 @@ impl Table {
         Ok(Table { view, index, values, bias: 0.0 })
     }
 
+    pub(super) fn of(grams: Grams<'_>) -> Self {
+        let Grams { view, index, values, bias } = grams;
+        Table { view, index: index.to_vec(), values: values.to_vec(), bias }
+    }
+
+    /// The table with more known buckets, each with its inverse document frequency and the weight 0. What
+    /// is known already stays as it is.
+    ///
+    /// Refused as by [`Table::new`].
+    pub fn with(&self, more: &[(u32, f32)]) -> Result<Self, String> {
+        let mut known: Vec<(u32, Value)> = self.known().collect();
+        let new = more.iter().filter(|(bucket, _)| self.slot(*bucket).is_none());
+        known.extend(new.map(|(bucket, frequency)| (*bucket, [*frequency, 0.0])));
+        known.sort_unstable_by_key(|(bucket, _)| *bucket);
+        let frequencies: Vec<(u32, f32)> =
+            known.iter().map(|(bucket, v)| (*bucket, v[0])).collect();
+        let mut table = Table::new(self.view, &frequencies)?;
+        table.values = known.into_iter().map(|(_, value)| value).collect();
+        table.bias = self.bias;
+        Ok(table)
+    }
+
+    /// Known buckets, ascending, with their inverse document frequencies.
+    pub fn frequencies(&self) -> impl Iterator<Item = (u32, f32)> + '_ {
+        self.known().map(|(bucket, [frequency, _])| (bucket, frequency))
+    }
+
+    /// The weights, by slot.
+    pub fn weights(&self) -> impl Iterator<Item = f64> + '_ {
+        self.values.iter().map(|[_, weight]| f64::from(*weight))
+    }
+
+    fn known(&self) -> impl Iterator<Item = (u32, Value)> + '_ {
+        let bits = (0u32..).zip(&self.index).flat_map(|(word, [bits, _])| {
+            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| 64 * word + bit)
+        });
+        bits.zip(self.values.iter().copied())
+    }
+
     /// Sets the weights, by slot, and the bias; rounded to float4. Refused unless there is one
     /// weight for each known bucket, and all are finite as float4.
     pub fn set_weights(&mut self, weights: &[f64], bias: f64) -> Result<(), String> {

@@ -26,6 +26,8 @@ pub(super) struct Head {
 
 /// The term of a text: linear in its vector, and by what is near it.
 struct Term {
+    /// All its weights are zero: the encoder need not read the text.
+    silent: bool,
     weight: View<f32>,
     bias: View<f32>,
     landmarks: Option<Landmarks>,
@@ -64,10 +66,16 @@ impl Head {
         let landmarks = |f: usize| s.landmarks.get(f).copied().filter(|count| *count > 0);
         let texts = (0..count).map(|f| {
             let find = |count| Landmarks::find(file, f, count, width);
+            let weight = file.finite(&format!("text.{f}.weight"), &[blocks(width) * 16])?;
+            let bias = file.finite(&format!("text.{f}.bias"), &[1])?;
+            let landmarks = landmarks(f).map(find).transpose()?;
+            let bytes = (**file.storage()).as_ref();
+            let zero = |view: View<f32>| view.of(bytes).iter().all(|value| *value == 0.0);
             Ok(Term {
-                weight: file.finite(&format!("text.{f}.weight"), &[blocks(width) * 16])?,
-                bias: file.finite(&format!("text.{f}.bias"), &[1])?,
-                landmarks: landmarks(f).map(find).transpose()?,
+                silent: landmarks.is_none() && zero(weight) && zero(bias),
+                weight,
+                bias,
+                landmarks,
             })
         });
         Ok(Head {
@@ -131,6 +139,11 @@ impl Head {
         let states = second.chunks_exact(width);
         out.extend(states.map(|state| f64::from(kernel.run(Dot(state, weights)))));
         Some(())
+    }
+
+    /// Whether text `f` can add anything.
+    pub(super) fn has_term(&self, f: usize) -> bool {
+        self.texts.get(f).is_some_and(|term| !term.silent)
     }
 
     /// The term of text `f`, from its pooled vector, which is normalised in place.

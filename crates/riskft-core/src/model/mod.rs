@@ -167,6 +167,17 @@ impl Model {
         self.text.as_ref().map(|text| &text.encoder)
     }
 
+    /// The n-grams and the texts that they are of, if the version counts any.
+    pub fn grams(&self) -> Option<(grams::Grams<'_>, &GramsInput)> {
+        let input = self.specification.grams.as_ref()?;
+        Some((self.grams?.of((*self.version).as_ref()), input))
+    }
+
+    /// Texts whose vectors count, ascending; none without an encoder.
+    pub fn terms(&self) -> Vec<usize> {
+        (0..self.specification.encoding.texts.len()).filter(|f| self.head.has_term(*f)).collect()
+    }
+
     /// The vocabulary, if the version reads text.
     pub fn vocabulary(&self) -> Option<Vocabulary<'_>> {
         self.text.as_ref().map(TextPart::vocabulary)

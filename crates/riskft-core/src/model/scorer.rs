@@ -187,6 +187,13 @@ impl Scorer {
         (terms, rest)
     }
 
+    /// The vectors that the branch `text` reads of a row, each normalised: [texts, encoder width]; zeros
+    /// where there is no text or it has no term, nothing without an encoder.
+    pub fn text_vectors(&mut self, row: &EncodedRow) -> Vec<f32> {
+        let model = Arc::clone(&self.model);
+        self.texts.vectors(&model, self.kernel, row)
+    }
+
     /// The terms of the n-grams of the row's texts that are counted, in the texts' order.
     fn gram_terms(&mut self, row: &EncodedRow) -> Vec<(usize, f64)> {
         let model = Arc::clone(&self.model);

@@ -26,6 +26,8 @@ pub(super) struct Texts {
     ends: Vec<usize>,
     /// The part of the current text's vector that its windows gave so far.
     sum: Vec<Block>,
+    /// Where normalised vectors are wanted: [texts, width].
+    vectors: Option<Vec<f32>>,
     /// One for each text of the model.
     terms: Vec<f32>,
 }
@@ -58,7 +60,7 @@ impl Texts {
         self.sum.clear();
         self.sum.resize(blocks(encoder.shape().width), Block::default());
         for (field, (input, text)) in inputs.iter().zip(&row.texts).enumerate() {
-            if text.is_empty() {
+            if text.is_empty() || !model.head.has_term(field) {
                 continue;
             }
             if let Some(known) = cache.find(field, text) {
@@ -72,6 +74,17 @@ impl Texts {
         }
         self.encode(model, kernel, cache, row);
         &self.terms
+    }
+
+    /// The normalised vectors of the row's texts [texts, width]; zeros of one that is empty or has no
+    /// term. Nothing without an encoder.
+    pub(super) fn vectors(&mut self, model: &Model, kernel: Kernel, row: &EncodedRow) -> Vec<f32> {
+        let width = model.encoder().map_or(0, |encoder| encoder.shape().width);
+        let texts = model.specification.encoding.texts.len();
+        self.vectors = Some(vec![0.0; texts * width]);
+        // What is in the cache is not encoded again.
+        self.terms(model, kernel, &mut Cache::new(0), row);
+        self.vectors.take().unwrap_or_default()
     }
 
     /// Cuts the text's tokens into windows that wait; `full` is called whenever enough do.
@@ -105,6 +118,12 @@ impl Texts {
             if window.last {
                 let field = window.field;
                 let term = model.head.text(kernel, file, field, &mut self.sum);
+                if let Some(vectors) = &mut self.vectors {
+                    let width = encoder.shape().width;
+                    let values = self.sum.as_flattened().iter().take(width);
+                    let to = vectors.chunks_exact_mut(width.max(1)).nth(field);
+                    to.into_iter().flatten().zip(values).for_each(|(to, value)| *to = *value);
+                }
                 cache.insert(field, &row.texts[field], term);
                 self.terms[field] = term;
                 self.sum.fill(Block::default());

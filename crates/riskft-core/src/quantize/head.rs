@@ -153,19 +153,28 @@ fn texts(
     texts: &[(Vec<f32>, f32)],
     out: &mut TensorSet,
 ) -> Result<()> {
-    let (width, count) = match &specification.encoder {
-        Some(encoder) => (encoder.shape.width, specification.encoding.texts.len()),
-        None => (0, 0),
-    };
+    let count = specification.encoder.as_ref().map_or(0, |_| specification.encoding.texts.len());
     if texts.len() != count {
         return Err(unusable(format!("There are weights of {} texts.", texts.len())));
     }
     for (f, (weight, bias)) in texts.iter().enumerate() {
-        let weight = checked(&format!("text {f} weight"), weight, width)?;
+        text(specification, f, weight, out)?;
         let bias = checked(&format!("text {f} bias"), std::slice::from_ref(bias), 1)?;
-        table(&format!("text.{f}.weight"), weight, &[width], out);
         out.insert(format!("text.{f}.bias"), Tensor::new(&[1], bias));
     }
+    Ok(())
+}
+
+/// The linear weights of one text.
+pub(super) fn text(
+    specification: &Specification,
+    f: usize,
+    weight: &[f32],
+    out: &mut TensorSet,
+) -> Result<()> {
+    let width = specification.encoder.as_ref().map_or(0, |encoder| encoder.shape.width);
+    let weight = checked(&format!("text {f} weight"), weight, width)?;
+    table(&format!("text.{f}.weight"), weight, &[width], out);
     Ok(())
 }
 

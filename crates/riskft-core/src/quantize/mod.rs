@@ -93,16 +93,32 @@ pub fn version(
     Ok(write(BlobKind::Version, &json(specification)?, &out))
 }
 
-/// A version that differs from the one of `file` in its specification and in the members of its
-/// network: all other tensors are taken over to the bit.
+/// What of a version an update changes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Changed<'a> {
+    pub members: &'a [FloatMember],
+    /// Linear weights of texts: (text, [encoder width]).
+    pub texts: &'a [(usize, Vec<f32>)],
+    /// The branch `grams`, of the same view.
+    pub grams: Option<&'a grams::Table>,
+}
+
+/// A version that differs from the one of `file` in its specification and in what is changed: all other
+/// tensors are taken over to the bit.
 pub fn updated(
     specification: &Specification,
-    members: &[FloatMember],
+    changed: &Changed<'_>,
     file: &Artifact,
 ) -> Result<Vec<u8>> {
     let mut out = file.tensors();
     out.retain(|name, _| !name.starts_with(head::MEMBERS));
-    head::members(specification, members, &mut out)?;
+    head::members(specification, changed.members, &mut out)?;
+    for (text, weight) in changed.texts {
+        head::text(specification, *text, weight, &mut out)?;
+    }
+    if changed.grams.is_some() {
+        grams(specification, changed.grams, &mut out)?;
+    }
     Ok(write(BlobKind::Version, &json(specification)?, &out))
 }
 

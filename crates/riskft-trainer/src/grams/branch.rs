@@ -36,8 +36,7 @@ pub fn branch(run: &Run<'_>, dataset: &Dataset) -> Result<Option<Branch>> {
     let (fitted, labels) = (&run.folds.fitted, &run.rows.labels);
     let weights = weights(run);
     let columns: Vec<usize> = (0..matrix.columns().len()).collect();
-    let sample =
-        Sample { matrix: &matrix, rows: fitted, labels, weights: &weights, columns: &columns };
+    let sample = Sample::new(&matrix, fitted, labels, &weights, &columns);
     let Some(best) = choose(sample, &folds(run), GRID).map_err(failed)? else { return Ok(None) };
     let shift = run.folds.shift(fitted, labels);
     let table = matrix.table(&best.columns, &best.model.weights, best.model.bias - shift);
@@ -67,7 +66,7 @@ pub fn seconds(run: &Run<'_>, dataset: &Dataset) -> Result<f64> {
     let read = start.elapsed().as_secs_f64();
     let weights = weights(run);
     let (rows, labels) = (&run.folds.fitted, &run.rows.labels);
-    let sample = Sample { matrix: &matrix, rows, labels, weights: &weights, columns: &[] };
+    let sample = Sample::new(&matrix, rows, labels, &weights, &[]);
     let fits = choice_seconds(sample, &folds(run), matrix.columns().len(), run.compute.threads);
     Ok(read + fits.map_err(failed)?)
 }

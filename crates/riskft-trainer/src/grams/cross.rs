@@ -19,7 +19,7 @@ pub struct CrossFit {
     pub columns: Vec<usize>,
     /// Log-loss of each row of the sample by `out_of_fold`, calibrated.
     pub losses: Vec<f64>,
-    /// Logit of each row of the sample by the model that has not seen it.
+    /// Logit of each row of the sample by the model that has not seen it, without its offset.
     pub out_of_fold: Vec<f64>,
     /// The model of all rows: what rows outside the sample are scored by.
     pub model: Linear,
@@ -57,7 +57,9 @@ pub fn cross_fit(sample: Sample<'_>, folds: &[u8], grid: &[f64]) -> Result<Cross
                 fitted[usize::from(*fold)].score(sample.matrix, sample.columns, *row)
             })
             .collect();
-        let losses = calibrated::losses(&out_of_fold, &labels);
+        let whole =
+            sample.rows.iter().zip(&out_of_fold).map(|(row, own)| own + sample.offset(*row));
+        let losses = calibrated::losses(&whole.collect::<Vec<f64>>(), &labels);
         if best.as_ref().is_none_or(|best| calibrated::mean(&losses).0 < best.loss()) {
             let model = Linear::mean(&fitted).ok_or("there are no rows to fit on")?;
             let columns = sample.columns.to_vec();

@@ -31,6 +31,34 @@ pub struct Sample<'a> {
     pub weights: &'a [f64],
     /// The columns that are read, by place among the matrix's.
     pub columns: &'a [usize],
+    /// By row of the matrix: logits that the model's are added to; None = zeros.
+    pub offsets: Option<&'a [f64]>,
+    /// By slot: how much a weight is held at zero besides its penalty, as the curvature of a sum of
+    /// log-losses; None = not at all.
+    pub held: Option<&'a [f64]>,
+}
+
+impl<'a> Sample<'a> {
+    /// A model on its own: no offsets, and nothing but its penalty holds it.
+    pub fn new(
+        matrix: &'a Matrix,
+        rows: &'a [u32],
+        labels: &'a [bool],
+        weights: &'a [f64],
+        columns: &'a [usize],
+    ) -> Self {
+        Sample { matrix, rows, labels, weights, columns, offsets: None, held: None }
+    }
+
+    /// What the model's logit of a row is added to.
+    pub fn offset(&self, row: u32) -> f64 {
+        self.offsets.map_or(0.0, |offsets| offsets[row as usize])
+    }
+
+    /// The penalty of a slot's weight, `1 / c` included.
+    fn penalty(&self, slot: usize, c: f64) -> f64 {
+        1.0 / c + self.held.map_or(0.0, |held| held[slot])
+    }
 }
 
 /// A linear model over the known buckets of a matrix.
@@ -62,11 +90,12 @@ impl Linear {
     }
 }
 
-/// Minimises `sum of weight * log-loss + |weights|^2 / (2 c)`, scikit-learn's C; the bias has no
-/// penalty. The search begins at `start`, of the same matrix, or at the base rate, and ends where the
+/// Minimises `sum of weight * log-loss + |weights|^2 / (2 c)`, scikit-learn's C, and half of what holds
+/// each weight times its square; the bias has no penalty. The search begins at `start`, of the same matrix, or at the base rate, and ends where the
 /// gradient of the weighted mean loss has a norm of at most `tolerance`, or after [`MOST_STEPS`].
 ///
-/// A sample of one class, or of no weight, gives its base rate, half a row of each class added.
+/// A sample of one class, or of no weight, gives its base rate, half a row of each class added; on top of
+/// offsets nothing.
 ///
 /// # Errors
 /// Whatever argmin refuses, in its words; it does not on finite weights and `c > 0`.
@@ -79,14 +108,18 @@ pub fn fit(
     let total: f64 = sample.rows.iter().map(|row| sample.weights[*row as usize]).sum();
     let bad = sample.rows.iter().filter(|row| sample.labels[**row as usize]);
     let bad: f64 = bad.map(|row| sample.weights[*row as usize]).sum();
-    let base = ((bad + 0.5) / (total - bad + 0.5)).ln();
+    let base = match sample.offsets {
+        Some(_) => 0.0,
+        None => ((bad + 0.5) / (total - bad + 0.5)).ln(),
+    };
     let buckets = sample.matrix.buckets();
     if buckets == 0 || bad <= 0.0 || bad >= total {
         return Ok(Linear { weights: vec![0.0; buckets], bias: base });
     }
     let mut first = start.map_or_else(|| vec![0.0; buckets], |start| start.weights.clone());
     first.push(start.map_or(base, |start| start.bias));
-    let loss = Loss { sample, penalty: 1.0 / (c * total), total, margins: RefCell::default() };
+    let penalties = (0..buckets).map(|slot| sample.penalty(slot, c) / total).collect();
+    let loss = Loss { sample, penalties, total, margins: RefCell::default() };
     let solver = LBFGS::new(MoreThuenteLineSearch::new(), MEMORY)
         .with_tolerance_grad(tolerance)
         .map_err(|error| error.to_string())?;
@@ -102,8 +135,8 @@ pub fn fit(
 /// The mean loss of weights and, last, the bias.
 struct Loss<'a> {
     sample: Sample<'a>,
-    /// `1 / (c * total)`
-    penalty: f64,
+    /// By slot: half of it times the weight's square is added.
+    penalties: Vec<f64>,
     total: f64,
     /// Logits of the rows at a point: cost and gradient are asked for one after the other.
     margins: RefCell<(Vec<f64>, Vec<f64>)>,
@@ -118,9 +151,10 @@ impl Loss<'_> {
             margins.clear();
             let (bias, weights) = split(point);
             let rows = self.sample.rows.iter();
-            margins.extend(
-                rows.map(|row| dot(self.sample.matrix, self.sample.columns, *row, weights) + bias),
-            );
+            margins.extend(rows.map(|row| {
+                let own = dot(self.sample.matrix, self.sample.columns, *row, weights) + bias;
+                own + self.sample.offset(*row)
+            }));
         }
         self.sample.rows.iter().zip(margins.iter()).for_each(|(row, margin)| each(*row, *margin));
     }
@@ -138,8 +172,9 @@ impl CostFunction for Loss<'_> {
             let loss = against.max(0.0) + (-against.abs()).exp().ln_1p();
             sum += self.sample.weights[row as usize] * loss;
         });
-        let square: f64 = split(point).1.iter().map(|weight| weight * weight).sum();
-        Ok(sum / self.total + 0.5 * self.penalty * square)
+        let weights = split(point).1.iter().zip(&self.penalties);
+        let held: f64 = weights.map(|(weight, penalty)| penalty * weight * weight).sum();
+        Ok(sum / self.total + 0.5 * held)
     }
 }
 
@@ -148,7 +183,8 @@ impl Gradient for Loss<'_> {
     type Gradient = Vec<f64>;
 
     fn gradient(&self, point: &Vec<f64>) -> Result<Vec<f64>, Error> {
-        let mut slope: Vec<f64> = point.iter().map(|weight| self.penalty * weight).collect();
+        let weights = split(point).1.iter().zip(&self.penalties);
+        let mut slope: Vec<f64> = weights.map(|(weight, penalty)| penalty * weight).collect();
         let mut of_bias = 0.0;
         self.at(point, |row, margin| {
             let label = f64::from(u8::from(self.sample.labels[row as usize]));
@@ -158,9 +194,7 @@ impl Gradient for Loss<'_> {
             let cells = self.sample.matrix.cells(row, self.sample.columns);
             cells.for_each(|(slot, x)| slope[slot] += residual * x);
         });
-        if let Some(last) = slope.last_mut() {
-            *last = of_bias;
-        }
+        slope.push(of_bias);
         Ok(slope)
     }
 }

@@ -64,6 +64,14 @@ impl Matrix {
             Refusal::new(code::DATA_EXCEPTION, "texts cannot be counted")
                 .detail(format!("The n-grams are wrong: {what}."))
         })?;
+        Matrix::over(table, texts)
+    }
+
+    /// Counts the buckets that a table knows.
+    ///
+    /// # Errors
+    /// 54000 when the texts are too long in all.
+    pub fn over(table: Table, texts: &Texts<'_>) -> Result<Self> {
         let columns = texts.columns.clone();
         let mut matrix =
             Matrix { table, columns, starts: vec![0], slots: Vec::new(), values: Vec::new() };
@@ -161,6 +169,19 @@ impl Matrix {
         let start = row as usize * self.columns.len() + place;
         self.starts[start]..self.starts[start + 1]
     }
+}
+
+/// A table with the buckets besides that enough of the rows of `training` have.
+///
+/// # Errors
+/// What is wrong with the table's view.
+pub fn extended(
+    table: &Table,
+    texts: &Texts<'_>,
+    training: &[u32],
+) -> std::result::Result<Table, String> {
+    let new = known(*table.view(), texts, training)?;
+    table.with(&new.frequencies().collect::<Vec<_>>())
 }
 
 /// The buckets that enough training rows have, and `ln((1 + rows) / (1 + rows with it)) + 1`.

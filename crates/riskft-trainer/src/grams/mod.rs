@@ -15,4 +15,4 @@ mod matrix;
 pub use branch::{branch, seconds, Branch};
 pub use cross::{choice_seconds, choose, cross_fit, CrossFit, GRID};
 pub use logistic::{fit, Linear, Sample, TOLERANCE};
-pub use matrix::{view_for, Matrix, Texts};
+pub use matrix::{extended, view_for, Matrix, Texts};

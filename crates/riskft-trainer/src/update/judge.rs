@@ -17,13 +17,14 @@ use riskft_core::protocol::{
     BlobKind, BranchReport, Figures, GateReport, Ledger, PartMetric, TrainingResult, UpdateHeader,
     UpdateReport,
 };
-use riskft_core::quantize;
+use riskft_core::quantize::{self, Changed};
 use riskft_core::refusal::{code, Refusal, Result};
 use riskft_core::update::Contest;
 
 use super::network::Network;
 use super::origin::Origin;
 use super::rows::NewRows;
+use super::words::Words;
 use crate::device::Compute;
 use crate::evaluate::{member_logits, network_logits};
 use crate::events::Reporter;
@@ -32,8 +33,8 @@ use crate::fold;
 use crate::gate;
 use crate::inputs::Inputs;
 use crate::ledger::Meter;
-use crate::replay::Replay;
-use crate::rows::{Reader, Rows};
+use crate::replay::{Replay, TextReplay, MOST_FITTED};
+use crate::rows::{sample, Reader, Rows};
 use crate::run::Outcome;
 use crate::scoring::{self, scorer, Crew};
 use crate::tensors::to_float_tensor;
@@ -79,8 +80,9 @@ pub struct Judge<'a> {
     pub dataset: &'a Dataset,
     /// Logits of the branches by the old version: [new rows][branches].
     pub before: &'a [Vec<f64>],
-    /// The same where no member learnt from the row that it is of.
+    /// The same where nothing learnt from the row that it is of.
     pub honest: &'a [Vec<f64>],
+    pub words: &'a Words,
     pub weights: Weights,
 }
 
@@ -114,7 +116,7 @@ impl Judge<'_> {
             new: contest(&new).unwrap_or_default(),
             added: self.added(),
         };
-        let training = self.training_file(network.as_ref(), &new)?;
+        let training = self.training_file(&model, network.as_ref(), [&new, &old])?;
         // The same encoder: its digest tells the server that it has the file.
         let encoder = self.origin.encoder.iter().map(|file| blob(BlobKind::Encoder, file.clone()));
         let own = [blob(BlobKind::Version, bytes), blob(BlobKind::Training, training)];
@@ -139,9 +141,12 @@ impl Judge<'_> {
     /// The version's file, and the version as it was read out of it.
     fn version(&self, network: Option<&Network>) -> Result<(Vec<u8>, Arc<Model>)> {
         let members = fold::network(network.map(|network| &network.head), None).members;
+        let texts = self.words.texts(self.origin)?;
+        let grams = self.words.grams.as_ref().map(|(_, table)| table);
+        let changed = Changed { members: &members, texts: &texts, grams };
         let mut specification = self.specification();
         let make = |s: &Specification| -> Result<(Vec<u8>, Arc<Model>)> {
-            let bytes = quantize::updated(s, &members, &self.origin.version)?;
+            let bytes = quantize::updated(s, &changed, &self.origin.version)?;
             let model = scoring::open(bytes.clone(), self.origin.encoder.clone())?;
             Ok((bytes, model))
         };
@@ -183,17 +188,47 @@ impl Judge<'_> {
     }
 
     fn new_aside(&self, model: &Arc<Model>) -> Result<Aside> {
+        let test = &self.new.test;
         let before: Vec<Vec<f64>> =
-            self.new.test.iter().map(|place| self.before[*place as usize].clone()).collect();
-        self.aside(model, self.new.inputs.select(&self.new.test), before)
+            test.iter().map(|place| self.before[*place as usize].clone()).collect();
+        let mut aside = self.aside(model, self.new.inputs.select(test), before)?;
+        if self.words.changes().next().is_some() {
+            let reader = Reader::new(self.dataset, &model.specification().encoding)?;
+            let rows = self.source(test);
+            let logits =
+                scoring::logits(model, &reader, &rows, self.compute.threads, self.reporter)?;
+            for (kind, _) in self.words.changes() {
+                let Some(branch) = self.origin.branch(kind) else { continue };
+                aside
+                    .after
+                    .iter_mut()
+                    .zip(&logits)
+                    .for_each(|(row, own)| row[branch] = own[branch]);
+            }
+        }
+        Ok(aside)
     }
 
+    /// Old rows have no texts: what a change adds is known of their vectors and n-grams.
     fn old_aside(&self, model: &Arc<Model>) -> Result<Aside> {
         let replay = &self.origin.replay;
-        self.aside(model, replay.test.clone(), replay.logits.clone())
+        let mut aside = self.aside(model, replay.test.clone(), replay.logits.clone())?;
+        let Some(texts) = &replay.texts else { return Ok(aside) };
+        let places = [BranchKind::Text, BranchKind::Grams].map(|kind| self.origin.branch(kind));
+        for (place, row) in aside.after.iter_mut().enumerate() {
+            let added = self.words.added(&texts.test, place);
+            for (branch, more) in places.iter().zip(added) {
+                branch.iter().for_each(|branch| row[*branch] += more);
+            }
+        }
+        Ok(aside)
     }
 
-    /// Of the branches the network alone differs.
+    fn source(&self, places: &[u32]) -> Vec<u32> {
+        places.iter().map(|place| self.new.source[*place as usize]).collect()
+    }
+
+    /// The network's logits by the new version, the other branches' as before.
     fn aside(&self, model: &Arc<Model>, inputs: Inputs, before: Vec<Vec<f64>>) -> Result<Aside> {
         let mut after = before.clone();
         if let Some(branch) = self.origin.network() {
@@ -213,8 +248,7 @@ impl Judge<'_> {
     fn check(&self, model: &Arc<Model>, new: &Aside) -> Result<()> {
         let specification = model.specification();
         let reader = Reader::new(self.dataset, &specification.encoding)?;
-        let places = self.new.test.iter().take(CHECKED_ROWS);
-        let rows: Vec<u32> = places.map(|place| self.new.source[*place as usize]).collect();
+        let rows = self.source(&self.new.test[..self.new.test.len().min(CHECKED_ROWS)]);
         let logits = scoring::logits(model, &reader, &rows, 1, self.reporter)?;
         for (row, judged) in logits.into_iter().zip(self.weights.scores(&new.after)) {
             let again = specification.calibration.apply(specification.blend(row.into_iter()));
@@ -289,6 +323,9 @@ impl Judge<'_> {
             test_auc: metrics::auc(&of(&new.after, place), &new.inputs.labels),
             why: match branch.kind {
                 BranchKind::Network => "members of the version before, trained on".to_owned(),
+                kind if self.words.changes().any(|(changed, _)| changed == kind) => {
+                    "weights of the version before, continued".to_owned()
+                }
                 _ => "as in the version before".to_owned(),
             },
             ..BranchReport::default()
@@ -304,7 +341,12 @@ impl Judge<'_> {
 
     /// The training file of the version before, with the network, the fitted rows and the sample of
     /// this one.
-    fn training_file(&self, network: Option<&Network>, new: &Aside) -> Result<Vec<u8>> {
+    fn training_file(
+        &self,
+        model: &Arc<Model>,
+        network: Option<&Network>,
+        [new, old]: [&Aside; 2],
+    ) -> Result<Vec<u8>> {
         let mut tensors: TensorSet = self.origin.training.tensors();
         tensors.retain(|name, _| !name.starts_with("network."));
         for (name, tensor) in network.iter().flat_map(|network| network.head.named()) {
@@ -317,12 +359,31 @@ impl Judge<'_> {
         hashes.sort_unstable();
         hashes.dedup();
         tensors.insert("fitted_rows".into(), Tensor::new(&[hashes.len()], &hashes));
+        let fitted = sample(self.new.fitted.clone(), MOST_FITTED, self.header.options.seed);
         let replay = Replay {
-            fitted: self.new.inputs.select(&self.new.fitted),
+            texts: self.texts(model, &fitted)?,
+            fitted: self.new.inputs.select(&fitted),
             test: new.inputs.clone(),
-            logits: new.before.clone(),
+            logits: new.after.clone(),
         };
-        self.origin.replay.with(&replay, self.header.options.seed).store(&mut tensors);
+        // What the branches say of the old rows is what this version's say.
+        let kept = Replay { logits: old.after.clone(), ..self.origin.replay.clone() };
+        kept.with(&replay, self.header.options.seed).store(&mut tensors);
         Ok(write(BlobKind::Training, self.origin.training.specification(), &tensors))
+    }
+
+    /// What the sample keeps of the new rows' texts.
+    fn texts(&self, model: &Arc<Model>, fitted: &[u32]) -> Result<Option<TextReplay>> {
+        if self.origin.replay.texts.is_none() {
+            return Ok(None);
+        }
+        let reader = Reader::new(self.dataset, &model.specification().encoding)?;
+        let honest: Vec<Vec<f64>> =
+            fitted.iter().map(|place| self.honest[*place as usize].clone()).collect();
+        let scores = self.weights.scores(&honest);
+        let crew =
+            Crew { phase: "evaluate", threads: self.compute.threads, reporter: self.reporter };
+        let fitted = (&self.source(fitted)[..], &scores[..]);
+        TextReplay::of(model, &reader, fitted, &self.source(&self.new.test), crew)
     }
 }

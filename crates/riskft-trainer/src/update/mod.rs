@@ -1,18 +1,21 @@
 //! An update: the deployed version goes on with new rows.
 //!
-//! Trees, n-grams, texts and the encoding of numbers stay as they are. The network's members learn on,
+//! Trees, the encoder and the encoding of numbers stay as they are. The network's members learn on,
 //! from the new rows and a sample of old ones ([`crate::replay`]), each without a fold of the new rows,
 //! so that the weights of the branches and the calibration rest on scores of rows that were not learnt.
+//! So do the terms of texts and the weights of n-grams.
 //!
 //! * `origin.rs`  the version that it goes on from, opened
 //! * `rows.rs`    the new rows: labels, parts, labels of categories that are new
 //! * `network.rs` the members, continued
+//! * `words.rs`   the terms of texts and the weights of n-grams, continued
 //! * `judge.rs`   the new version: quantized, gated, and beside the old one
 
 mod judge;
 mod network;
 mod origin;
 mod rows;
+mod words;
 
 use std::io::Read;
 
@@ -34,6 +37,7 @@ use crate::scoring;
 use judge::{Judge, Weights};
 use origin::Origin;
 use rows::NewRows;
+use words::Lessons;
 
 /// Reads the job's rows, goes on from its version, and returns what is to be published.
 ///
@@ -75,10 +79,32 @@ pub fn run(header: UpdateHeader, input: &mut impl Read, reporter: &Reporter) -> 
             row[place] = *logit;
         }
     }
-    let weights = match header.options.recalibrate {
-        true => fitted(&origin, &new, &honest),
+    let weights = |honest: &[Vec<f64>]| match header.options.recalibrate {
+        true => fitted(&origin, &new, honest),
         false => Weights::of(&origin),
     };
+    meter.phase("text");
+    let so_far = weights(&honest);
+    let words = Lessons {
+        origin: &origin,
+        new: &new,
+        reader: &reader,
+        honest: &honest,
+        weights: &so_far,
+        options: &options,
+        compute: &compute,
+        reporter,
+    }
+    .learn()?;
+    ledger.parameters_trainable += words.size() as u64;
+    ledger.parameters += words.size() as u64;
+    for (kind, change) in words.changes() {
+        let Some(branch) = origin.branch(kind) else { continue };
+        let rows = honest.iter_mut().zip(&change.out_of_fold);
+        rows.for_each(|(row, more)| row[branch] += more);
+    }
+    meter.phase("evaluate");
+    let weights = weights(&honest);
     let judge = Judge {
         origin: &origin,
         new: &new,
@@ -89,6 +115,7 @@ pub fn run(header: UpdateHeader, input: &mut impl Read, reporter: &Reporter) -> 
         dataset: &body.dataset,
         before: &before,
         honest: &honest,
+        words: &words,
         weights,
     };
     judge.publish(network, meter, ledger)

@@ -10,7 +10,7 @@ use riskft_core::refusal::{code, Refusal, Result};
 use serde::Deserialize;
 
 use crate::job::Body;
-use crate::replay::Replay;
+use crate::replay::{Replay, Shape};
 use crate::scoring;
 
 pub struct Origin {
@@ -54,9 +54,15 @@ impl Origin {
         let encoding = &model.specification().encoding;
         let codes: Vec<usize> = encoding.categories.iter().map(|c| c.codes()).collect();
         let widths = [encoding.numbers.len(), encoding.categories.len()];
-        let branches = model.specification().branches.len();
+        let width = model.encoder().map_or(0, |encoder| encoder.shape().width);
+        let shape = Shape {
+            widths,
+            codes: &codes,
+            branches: model.specification().branches.len(),
+            texts: [model.terms().len(), width],
+        };
         Ok(Origin {
-            replay: Replay::read(&training, widths, &codes, branches)?,
+            replay: Replay::read(&training, shape)?,
             fitted_rows: training.slice::<u64>("fitted_rows")?.to_vec(),
             options: trained.options,
             model,
@@ -70,10 +76,14 @@ impl Origin {
         self.model.specification()
     }
 
-    /// Place of the network among the branches.
+    /// Place of a kind among the branches.
+    pub fn branch(&self, kind: BranchKind) -> Option<usize> {
+        self.specification().branches.iter().position(|branch| branch.kind == kind)
+    }
+
+    /// Place of the network.
     pub fn network(&self) -> Option<usize> {
-        let branches = &self.specification().branches;
-        branches.iter().position(|branch| branch.kind == BranchKind::Network)
+        self.branch(BranchKind::Network)
     }
 
     /// A tensor of the network as it was trained.
