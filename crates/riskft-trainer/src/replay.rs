@@ -227,6 +227,10 @@ mod tests {
         Replay { fitted: inputs(rows), test: inputs(rows / 2), logits, texts: None }
     }
 
+    fn shape(widths: [usize; 2], codes: &[usize], branches: usize) -> Shape<'_> {
+        Shape { widths, codes, branches, texts: [0, 0] }
+    }
+
     #[test]
     fn it_is_read_as_it_was_stored() {
         let kept = replay(40, 1.0);
@@ -234,7 +238,6 @@ mod tests {
         kept.store(&mut tensors);
         let file = write(BlobKind::Training, "{}", &tensors);
         let file = Artifact::open(Arc::new(file)).expect("a file");
-        let shape = |widths, codes, branches| Shape { widths, codes, branches, texts: [0, 0] };
         assert_eq!(Replay::read(&file, shape([2, 1], &[3], 2)), Ok(kept));
         for (widths, codes, branches) in
             [([1, 1], [3], 2), ([2, 2], [3], 2), ([2, 1], [2], 2), ([2, 1], [3], 3)]
