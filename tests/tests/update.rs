@@ -4,7 +4,9 @@ use std::thread;
 use std::time::Duration;
 
 use postgres::NoTls;
-use riskft_tests::fixture::{small_loans, small_model, small_text_model, small_training};
+use riskft_tests::fixture::{
+    small_loans, small_model, small_text_model, small_text_training, small_training,
+};
 use riskft_tests::{fails, leftovers, process, refuses, Cluster, Database, Session};
 
 /// 600 rows of another level: four of five default, not half.
@@ -236,7 +238,7 @@ fn what_cannot_be_updated_is_refused() {
     assert_eq!(analyst.value::<i64>("SELECT count(*) FROM riskft.runs WHERE kind = 'update'"), 0);
 }
 
-/// Texts and their encoder stay, and a version without a network has its weights and calibration fitted.
+/// The encoder stays, and a version without a network has its weights and calibration fitted.
 #[test]
 fn every_kind_of_version_is_updated() {
     let database = Database::new();
@@ -268,6 +270,47 @@ fn every_kind_of_version_is_updated() {
     analyst.run(&small_training("m", "loans", all));
     let done = crate::call(&mut analyst, &update("new_loans", "", ""));
     assert_eq!((done.old, done.deployed), ((None, None), true));
+}
+
+/// A word that no old row has: the scores of rows that say it follow.
+#[test]
+fn new_words_have_a_say() {
+    let database = Database::new();
+    let base = small_text_model(&database);
+    let mut analyst = database.analyst();
+    let notes = |first: i32, word: &str, risk: &str| {
+        format!(
+            "SELECT i AS note_id, (i * 7919 % 1000)::float8 AS amount,
+                 CASE WHEN i % 3 = 0 THEN '{word} ' ELSE '' END
+                     || (ARRAY['paid', 'late'])[1 + (hashint4(i) & 1)] || ' ' || i % 97 AS note,
+                 (hashint4(-i) & 65535) % 100 < CASE WHEN i % 3 = 0 THEN {risk} WHEN hashint4(i) & 1 = 1 THEN 70 ELSE 20 END
+                     AS defaulted
+             FROM generate_series({first}, {first} + 599) i"
+        )
+    };
+    analyst.run(&format!(
+        "DROP TABLE notes; CREATE TABLE notes AS {}; CREATE TABLE later AS {}",
+        notes(1, "small", "45"),
+        notes(1001, "flooded", "90")
+    ));
+    analyst.run(&small_text_training("u", &base).replace("\"epochs\": 1", "\"epochs\": 0"));
+    analyst.notices();
+    analyst.run(&format!("CALL riskft_update('u', 'later', options => '{{{GATE}}}')"));
+    let mut mean = |version: i32, word: &str| -> f64 {
+        analyst.value(&format!(
+            "SELECT avg(risk_score('u@{version}', n)) FROM (SELECT amount, '{word} paid 5' AS note FROM notes) n"
+        ))
+    };
+    let (before, after, known) = (mean(1, "flooded"), mean(2, "flooded"), mean(2, "small"));
+    assert!(after > before + 0.1 && after > known + 0.1, "{before} {after} {known}");
+    let continued: i64 = analyst.value(
+        "SELECT count(*) FROM riskft.branches WHERE version = 2 AND why = 'weights of the version before, continued'",
+    );
+    assert!(continued > 0);
+    analyst.run("SELECT riskft_import_model('copy', riskft_export_model('u@2'))");
+    let apart: i64 = analyst
+        .value("SELECT count(*) FROM later l WHERE risk_score('u@2', l) <> risk_score('copy', l)");
+    assert_eq!(apart, 0);
 }
 
 /// Cancelled at any time; and a rollback takes all back.

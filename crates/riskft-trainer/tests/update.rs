@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::{job_of as training_of, plain_job, tiny_base, train, Answer};
-use riskft_core::artifact::Storage;
+use riskft_core::artifact::{write, Artifact, Storage};
 use riskft_core::cell::{Cell, ColumnType, SourceColumn, TypeHint};
 use riskft_core::dataset::hash::mix;
 use riskft_core::gemm::Kernel;
@@ -151,6 +151,20 @@ fn texts_follow_new_rows() {
     let old = report.old.expect("old rows");
     let second_auc = old.auc_before.expect("two classes");
     assert!(second_auc > 0.6 && old.holds(0.02), "{old:?}");
+    // A version that keeps nothing of its texts has them as they are.
+    let (version, training) = (of(&second, BlobKind::Version), of(&second, BlobKind::Training));
+    let kept = Artifact::open(Arc::new(training)).expect("a file");
+    let mut tensors = kept.tensors();
+    tensors.retain(|name, _| !name.starts_with("curvature."));
+    let training = write(BlobKind::Training, kept.specification(), &tensors);
+    let files = [
+        (FRAME_INCUMBENT_ENCODER, &encoder[..]),
+        (FRAME_INCUMBENT_VERSION, &version[..]),
+        (FRAME_INCUMBENT_TRAINING, &training[..]),
+    ];
+    let options = json!({"gate": gate});
+    let without = train(&job_of(&files, &NOTES, &options, |batch| notes(batch, 3000..3400, true)));
+    assert_eq!(changed(&without), [""; 0]);
     // Without epochs no weight changes.
     let still = update(&second, 3000..3400, 0);
     assert_eq!(changed(&still), [""; 0]);
