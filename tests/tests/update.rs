@@ -74,7 +74,9 @@ fn a_version_goes_on_from_new_rows() {
     let parts: Vec<String> =
         analyst.values("SELECT DISTINCT part FROM riskft.metrics WHERE version = 2 ORDER BY 1");
     assert_eq!(parts, ["replay", "test", "validation"]);
-    for view in ["features", "branches", "drift_bins", "curves", "gates", "costs"] {
+    for view in
+        ["features", "branches", "drift_bins", "curves", "gates", "costs", "importances", "effects"]
+    {
         let count = format!("SELECT count(*) FROM riskft.{view} WHERE model = 'm' AND version = 2");
         assert!(analyst.value::<i64>(&count) > 0, "{view} is empty");
     }

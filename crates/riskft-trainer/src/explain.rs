@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use riskft_core::cell::Cell;
-use riskft_core::dataset::Part;
+use riskft_core::dataset::{Dataset, Part};
 use riskft_core::encode::value::{label, number, Scratch};
 use riskft_core::encode::{CategorySource, EncodedColumn, Encoding};
 use riskft_core::explain::{scored_rows, Background, Explainer};
 use riskft_core::model::Model;
-use riskft_core::options::{Explain, Role};
+use riskft_core::options::{Explain, Options, Role};
 use riskft_core::protocol::{EffectReport, ImportanceReport};
 use riskft_core::refusal::Result;
 
-use crate::figures::Judgement;
+use crate::events::Reporter;
 use crate::finish::Trained;
 use crate::rows::{sample, Reader};
 use crate::run::Run;
@@ -55,43 +55,54 @@ pub fn background(trained: &Trained<'_>, model: &Arc<Model>) -> Result<Backgroun
     Ok(Background::of(&mut scorer(model), &cells))
 }
 
-/// Importances and effects of the finished version on some of its test rows.
-pub fn figures(
-    trained: &Trained<'_>,
-    model: &Arc<Model>,
-    rows: &Judgement,
-) -> Result<(Vec<ImportanceReport>, Vec<EffectReport>)> {
-    let (run, options) = (&trained.run, &trained.run.header.options);
-    let none = (Vec::new(), Vec::new());
-    if options.explain.rows == 0 || rows.places.is_empty() {
-        return Ok(none);
-    }
-    let encoding = &model.specification().encoding;
-    let most = match Explainer::new(&mut scorer(model)) {
-        Ok(explainer) => MOST_INPUTS / inputs(encoding, explainer.most_rows()),
-        Err(refusal) => {
-            run.reporter.notice(format!("there are no importances: {}", refusal.message));
+/// A finished version, and rows that neither it nor its calibration has learnt from.
+pub struct Shown<'a> {
+    pub model: &'a Arc<Model>,
+    pub dataset: &'a Dataset,
+    /// Rows of the dataset.
+    pub rows: Vec<u32>,
+    pub options: &'a Options,
+    pub threads: usize,
+    pub reporter: &'a Reporter,
+}
+
+impl Shown<'_> {
+    /// Importances and effects on some of the rows.
+    ///
+    /// # Errors
+    /// 38000 when a thread fails.
+    pub fn figures(self) -> Result<(Vec<ImportanceReport>, Vec<EffectReport>)> {
+        let Shown { model, dataset, rows, options, threads, reporter } = self;
+        let none = (Vec::new(), Vec::new());
+        if options.explain.rows == 0 || rows.is_empty() {
             return Ok(none);
         }
-    };
-    if most < LEAST_ROWS {
-        run.reporter.notice(format!(
-            "there are no importances: {} columns would take too long",
-            encoding.columns.len()
-        ));
-        return Ok(none);
+        let encoding = &model.specification().encoding;
+        let most = match Explainer::new(&mut scorer(model)) {
+            Ok(explainer) => MOST_INPUTS / inputs(encoding, explainer.most_rows()),
+            Err(refusal) => {
+                reporter.notice(format!("there are no importances: {}", refusal.message));
+                return Ok(none);
+            }
+        };
+        if most < LEAST_ROWS {
+            reporter.notice(format!(
+                "there are no importances: {} columns would take too long",
+                encoding.columns.len()
+            ));
+            return Ok(none);
+        }
+        let reader = Reader::new(dataset, encoding)?;
+        let chosen = sample(rows, options.explain.rows.min(most), options.seed);
+        let of = Explained {
+            model,
+            cells: chosen.iter().map(|row| reader.cells(*row as usize)).collect(),
+            crew: Crew { phase: "explain", threads, reporter },
+        };
+        let importances = of.importances()?;
+        let effects = of.effects(&importances)?;
+        Ok((importances, effects))
     }
-    let places = sample(rows.places.clone(), options.explain.rows.min(most), options.seed);
-    let reader = Reader::new(&trained.job.dataset, encoding)?;
-    let source = trained.source(&places);
-    let of = Explained {
-        model,
-        cells: source.iter().map(|row| reader.cells(*row as usize)).collect(),
-        crew: Crew { phase: "explain", threads: run.compute.threads, reporter: run.reporter },
-    };
-    let importances = of.importances()?;
-    let effects = of.effects(&importances)?;
-    Ok((importances, effects))
 }
 
 /// Inputs that mixed rows take, as [`MOST_INPUTS`] counts them; at least 1.
@@ -101,7 +112,7 @@ fn inputs(encoding: &Encoding, rows: usize) -> usize {
     (rows * each).max(1)
 }
 
-/// Rows that [`figures`] explains of a version that reads all columns of the run, and its wall seconds
+/// Rows that [`Shown::figures`] explains of a version that reads all columns of the run, and its wall seconds
 /// but for their texts.
 pub fn seconds(run: &Run<'_>) -> (usize, f64) {
     let options = &run.header.options;

@@ -26,7 +26,7 @@ use crate::baseline::Baseline;
 use crate::bert::Bert;
 use crate::blend::{self, Blend};
 use crate::evaluate::{member_logits, network_logits, term_logits};
-use crate::explain;
+use crate::explain::Shown;
 use crate::figures::{self, Judgement};
 use crate::fold;
 use crate::frozen::Tuned;
@@ -217,7 +217,15 @@ impl<'a> Trained<'a> {
         let (branches, threshold) = (self.branches(&judged), judged.threshold);
         let (blobs, model) = self.files(quantized, &judged)?;
         meter.phase("explain");
-        let (importances, effects) = explain::figures(self, &model, judged.shown())?;
+        let shown = Shown {
+            model: &model,
+            dataset: &self.job.dataset,
+            rows: self.source(&judged.shown().places),
+            options: &self.run.header.options,
+            threads: self.run.compute.threads,
+            reporter: self.run.reporter,
+        };
+        let (importances, effects) = shown.figures()?;
         let reference = self.reference(&model, &judged);
         Ok(Published {
             threshold,

@@ -79,7 +79,7 @@ const NOTES: [(&str, ColumnType); 3] =
 fn notes(batch: &mut BatchBuilder, rows: std::ops::Range<usize>, fresh: bool) {
     for row in rows {
         let draw = mix(row as u64 ^ 0x5151);
-        let (late, new) = (draw % 4 == 0, fresh && row % 3 == 0);
+        let (late, new) = (draw.is_multiple_of(4), fresh && row.is_multiple_of(3));
         let word = if late { "late" } else { "paid" };
         let note =
             format!("{}{word} {} {}", if new { "flooded " } else { "" }, draw % 89, draw % 53);

@@ -5,6 +5,10 @@ use riskft_core::options::Categories;
 
 use super::Ground;
 
+/// Inputs that a tree sees at least: two or three of six say little. On 6,000 card customers of four columns
+/// out-of-fold AUC rose from 0.6285 and 0.6287 to 0.6364 and 0.6326 (two seeds).
+const LEAST_INPUTS: f64 = 8.0;
+
 /// How models differ.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kind {
@@ -53,7 +57,9 @@ impl Ground<'_> {
              extra_trees={extra} cat_smooth=50 cat_l2=10 max_cat_threshold=8 {native}",
             seed = (mix(options.seed ^ model as u64) >> 34),
             rate = options.trees.learning_rate * if small { 0.6 } else { 1.0 },
-            columns = options.trees.columns,
+            columns = (LEAST_INPUTS / self.encoding.features().max(1) as f64)
+                .max(options.trees.columns)
+                .min(1.0),
             extra = kind.extra,
         )
     }

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use riskft_core::artifact::{write, Tensor, TensorSet};
 use riskft_core::calibrate::Platt;
 use riskft_core::cell::Cell;
 use riskft_core::curve;
@@ -28,16 +27,15 @@ use super::words::Words;
 use crate::device::Compute;
 use crate::evaluate::{member_logits, network_logits};
 use crate::events::Reporter;
+use crate::explain::Shown;
 use crate::files::blob;
 use crate::fold;
 use crate::gate;
 use crate::inputs::Inputs;
 use crate::ledger::Meter;
-use crate::replay::{Replay, TextReplay, MOST_FITTED};
-use crate::rows::{sample, Reader, Rows};
+use crate::rows::{Reader, Rows};
 use crate::run::Outcome;
 use crate::scoring::{self, scorer, Crew};
-use crate::tensors::to_float_tensor;
 
 /// Rows whose scores by the finished file are compared with those it was judged by.
 const CHECKED_ROWS: usize = 64;
@@ -64,7 +62,7 @@ impl Weights {
         self.branches.iter().zip(logits).map(|(weight, logit)| weight * logit).sum()
     }
 
-    fn scores(&self, rows: &[Vec<f64>]) -> Vec<f64> {
+    pub fn scores(&self, rows: &[Vec<f64>]) -> Vec<f64> {
         rows.iter().map(|row| self.platt.apply(self.blend(row))).collect()
     }
 }
@@ -87,10 +85,10 @@ pub struct Judge<'a> {
 }
 
 /// Rows that neither version has learnt from: [rows][branches] by each of them.
-struct Aside {
-    inputs: Inputs,
-    before: Vec<Vec<f64>>,
-    after: Vec<Vec<f64>>,
+pub(super) struct Aside {
+    pub inputs: Inputs,
+    pub before: Vec<Vec<f64>>,
+    pub after: Vec<Vec<f64>>,
 }
 
 impl Judge<'_> {
@@ -122,7 +120,17 @@ impl Judge<'_> {
         let own = [blob(BlobKind::Version, bytes), blob(BlobKind::Training, training)];
         let blobs: Vec<_> = encoder.chain(own).collect();
         let specification = model.specification();
-        let figures = self.figures(&new, &old);
+        let mut figures = self.figures(&new, &old);
+        meter.phase("explain");
+        let shown = Shown {
+            model: &model,
+            dataset: self.dataset,
+            rows: self.source(&self.new.test),
+            options: self.options,
+            threads: self.compute.threads,
+            reporter: self.reporter,
+        };
+        (figures.importances, figures.effects) = shown.figures()?;
         meter.close(&mut ledger);
         let result = TrainingResult {
             positive_label: specification.positive_label.clone(),
@@ -224,7 +232,7 @@ impl Judge<'_> {
         Ok(aside)
     }
 
-    fn source(&self, places: &[u32]) -> Vec<u32> {
+    pub(super) fn source(&self, places: &[u32]) -> Vec<u32> {
         places.iter().map(|place| self.new.source[*place as usize]).collect()
     }
 
@@ -337,53 +345,5 @@ impl Judge<'_> {
         let categories = self.new.encoding.categories.iter().zip(&self.new.added);
         let new = categories.filter(|(_, added)| **added > 0);
         new.map(|(input, added)| (input.name.clone(), *added as u64)).collect()
-    }
-
-    /// The training file of the version before, with the network, the fitted rows and the sample of
-    /// this one.
-    fn training_file(
-        &self,
-        model: &Arc<Model>,
-        network: Option<&Network>,
-        [new, old]: [&Aside; 2],
-    ) -> Result<Vec<u8>> {
-        let mut tensors: TensorSet = self.origin.training.tensors();
-        tensors.retain(|name, _| !name.starts_with("network."));
-        for (name, tensor) in network.iter().flat_map(|network| network.head.named()) {
-            let tensor = to_float_tensor(tensor);
-            let tensor = Tensor::new(&tensor.shape, &tensor.data);
-            tensors.insert(format!("network.{name}"), tensor);
-        }
-        let own = self.new.fitted.iter().map(|place| self.new.seen_as[*place as usize]);
-        let mut hashes: Vec<u64> = self.origin.fitted_rows.iter().copied().chain(own).collect();
-        hashes.sort_unstable();
-        hashes.dedup();
-        tensors.insert("fitted_rows".into(), Tensor::new(&[hashes.len()], &hashes));
-        let fitted = sample(self.new.fitted.clone(), MOST_FITTED, self.header.options.seed);
-        let replay = Replay {
-            texts: self.texts(model, &fitted)?,
-            fitted: self.new.inputs.select(&fitted),
-            test: new.inputs.clone(),
-            logits: new.after.clone(),
-        };
-        // What the branches say of the old rows is what this version's say.
-        let kept = Replay { logits: old.after.clone(), ..self.origin.replay.clone() };
-        kept.with(&replay, self.header.options.seed).store(&mut tensors);
-        Ok(write(BlobKind::Training, self.origin.training.specification(), &tensors))
-    }
-
-    /// What the sample keeps of the new rows' texts.
-    fn texts(&self, model: &Arc<Model>, fitted: &[u32]) -> Result<Option<TextReplay>> {
-        if self.origin.replay.texts.is_none() {
-            return Ok(None);
-        }
-        let reader = Reader::new(self.dataset, &model.specification().encoding)?;
-        let honest: Vec<Vec<f64>> =
-            fitted.iter().map(|place| self.honest[*place as usize].clone()).collect();
-        let scores = self.weights.scores(&honest);
-        let crew =
-            Crew { phase: "evaluate", threads: self.compute.threads, reporter: self.reporter };
-        let fitted = (&self.source(fitted)[..], &scores[..]);
-        TextReplay::of(model, &reader, fitted, &self.source(&self.new.test), crew)
     }
 }

@@ -10,7 +10,9 @@
 //! * `network.rs` the members, continued
 //! * `words.rs`   the terms of texts and the weights of n-grams, continued
 //! * `judge.rs`   the new version: quantized, gated, and beside the old one
+//! * `files.rs`   its training file, for the next update
 
+mod files;
 mod judge;
 mod network;
 mod origin;
