@@ -43,7 +43,7 @@ pub struct TextReplay {
 
 impl TextReplay {
     /// What a version keeps of rows of a dataset: fitted ones, with its scores by models that left them
-    /// out, and test rows. None of a version that reads no texts.
+    /// out, and test rows. None of a version that reads no texts, or more than the curvature has bytes for.
     ///
     /// # Errors
     /// 38000 when a thread fails.
@@ -55,11 +55,12 @@ impl TextReplay {
         crew: Crew<'_>,
     ) -> Result<Option<Self>> {
         let table = model.grams().map(|(grams, _)| grams.table());
-        if model.terms().is_empty() && table.is_none() {
+        let width = model.encoder().map_or(0, |encoder| encoder.shape().width);
+        let terms = model.terms().len();
+        if terms == 0 && table.is_none() || terms * width * width * size_of::<f32>() > MOST_BYTES {
             return Ok(None);
         }
         let read = |rows: &[u32]| TextInputs::of(model, table.as_ref(), reader, rows, crew);
-        let width = model.encoder().map_or(0, |encoder| encoder.shape().width);
         let curvature = Curvature::of(&read(fitted)?, scores, width);
         Ok(Some(TextReplay { curvature, test: read(test)? }))
     }

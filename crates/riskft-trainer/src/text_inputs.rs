@@ -1,12 +1,13 @@
 //! What the branches of texts read of rows, apart from the texts: the encoder's vectors and the values of
 //! n-grams. Both branches are linear in them, but for landmarks.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use riskft_core::artifact::{Artifact, Tensor, TensorSet};
 use riskft_core::encode::EncodedRow;
 use riskft_core::grams::{Reader as GramReader, Table};
-use riskft_core::model::Model;
+use riskft_core::model::{Model, Scorer};
 use riskft_core::refusal::Result;
 
 use crate::replay::misfit;
@@ -38,18 +39,12 @@ impl TextInputs {
         rows: &[u32],
         crew: Crew<'_>,
     ) -> Result<Self> {
-        let terms = model.terms();
-        let one = model.encoder().map_or(0, |encoder| encoder.shape().width);
         let counted = model.specification().grams.as_ref().map_or(&[][..], |grams| &grams.texts);
         let each = crew.each(rows.len(), || {
-            let (mut scorer, mut words) = (scorer(model), GramReader::default());
+            let (mut vectors, mut words) = (Vectors::of(model), GramReader::default());
             let (mut cells, mut encoded) = (Vec::new(), EncodedRow::default());
-            let terms = &terms;
             move |place: usize| {
                 reader.encode(rows[place] as usize, &mut cells, &mut encoded);
-                let all = if terms.is_empty() { Vec::new() } else { scorer.text_vectors(&encoded) };
-                let own = terms.iter().flat_map(|text| all.iter().skip(text * one).take(one));
-                let own: Vec<f32> = own.copied().collect();
                 let mut grams = Vec::new();
                 if let Some(table) = table {
                     for text in counted {
@@ -58,10 +53,11 @@ impl TextInputs {
                         table.grams().values(*text as u32, value, &mut words, push);
                     }
                 }
-                (own, grams)
+                (vectors.read(&mut encoded), grams)
             }
         })?;
-        let mut inputs = TextInputs { width: terms.len() * one, ..TextInputs::default() };
+        let one = model.encoder().map_or(0, |encoder| encoder.shape().width);
+        let mut inputs = TextInputs { width: model.terms().len() * one, ..TextInputs::default() };
         each.iter().for_each(|(vectors, grams)| inputs.push(vectors, grams.iter().copied()));
         Ok(inputs)
     }
@@ -141,5 +137,59 @@ impl TextInputs {
             && inputs.values.len() == inputs.buckets.len()
             && inputs.vectors.iter().chain(&inputs.values).all(|value| value.is_finite());
         fits.then_some(inputs).ok_or_else(misfit)
+    }
+}
+
+/// Texts whose vectors are kept, for names come again and again.
+const KNOWN: usize = 4096;
+
+/// The encoder of one thread.
+struct Vectors {
+    scorer: Scorer,
+    terms: Vec<usize>,
+    width: usize,
+    known: HashMap<(usize, String), Vec<f32>>,
+}
+
+impl Vectors {
+    fn of(model: &Arc<Model>) -> Self {
+        Vectors {
+            scorer: scorer(model),
+            terms: model.terms(),
+            width: model.encoder().map_or(0, |encoder| encoder.shape().width),
+            known: HashMap::new(),
+        }
+    }
+
+    /// The vectors of the texts that have a term; takes the texts out of the row.
+    fn read(&mut self, row: &mut EncodedRow) -> Vec<f32> {
+        // Before it is asked what is known: texts that are known are not read again.
+        if self.known.len() >= KNOWN {
+            self.known.clear();
+        }
+        let mut own = vec![0.0; self.terms.len() * self.width];
+        let (mut keys, mut asked) = (Vec::with_capacity(self.terms.len()), false);
+        for text in &self.terms {
+            let key = (*text, row.texts.get(*text).cloned().unwrap_or_default());
+            match row.texts.get_mut(*text).filter(|_| self.known.contains_key(&key)) {
+                Some(text) => text.clear(),
+                None => asked |= !key.1.is_empty(),
+            }
+            keys.push(key);
+        }
+        let all = if asked { self.scorer.text_vectors(row) } else { Vec::new() };
+        for (key, to) in keys.into_iter().zip(own.chunks_exact_mut(self.width.max(1))) {
+            let start = key.0 * self.width;
+            match self.known.get(&key) {
+                Some(known) => to.copy_from_slice(known),
+                None => {
+                    if let Some(new) = all.get(start..start + self.width) {
+                        to.copy_from_slice(new);
+                        self.known.insert(key, new.to_vec());
+                    }
+                }
+            }
+        }
+        own
     }
 }

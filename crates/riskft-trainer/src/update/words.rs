@@ -20,12 +20,16 @@ use crate::device::Compute;
 use crate::events::Reporter;
 use crate::fit::Lesson;
 use crate::folds::Folds;
-use crate::grams::{cross_fit, extended, Matrix, Sample, Texts, GRID};
+use crate::grams::{cross_fit, extended, view_for, Matrix, Sample, Texts, GRID};
 use crate::ridge::{Fit, Problem};
-use crate::rows::{Reader, Rows};
+use crate::rows::{sample, Reader, Rows};
 use crate::scoring::Crew;
 use crate::tensors::{to_doubles, to_floats};
 use crate::text_inputs::TextInputs;
+
+/// Rows that the change of the terms is learnt from, at most, and of which vectors are held: 30 MB for a field
+/// of 384.
+const MOST_LEARNT: usize = 20_000;
 
 /// What a branch of texts becomes.
 #[derive(Default)]
@@ -110,19 +114,16 @@ impl Lessons<'_> {
         factor: f64,
     ) -> Result<Option<Change>> {
         let _guard = tch::no_grad_guard();
-        let fitted = &self.new.fitted;
-        let crew = Crew { phase: "text", threads: self.compute.threads, reporter: self.reporter };
-        let source: Vec<u32> =
-            fitted.iter().map(|place| self.new.source[*place as usize]).collect();
-        let inputs = TextInputs::of(&self.origin.model, None, self.reader, &source, crew)?;
+        let learnt = sample(self.new.fitted.clone(), MOST_LEARNT, self.options.seed);
+        let inputs = self.vectors(&learnt)?;
         if inputs.width == 0 {
             return Ok(None);
         }
         // Vectors of length 1, as the terms were fitted on.
         let length = (kept.width as f64).sqrt();
-        let x =
-            Tensor::from_slice(&inputs.vectors).view([source.len() as i64, inputs.width as i64]);
-        let x = (x / length).to_device(self.compute.device);
+        let x = Tensor::from_slice(&inputs.vectors);
+        let x = x.view([learnt.len() as i64, inputs.width as i64]) / length;
+        let x = x.to_device(self.compute.device);
         let lesson = Lesson {
             rows,
             folds,
@@ -132,26 +133,37 @@ impl Lessons<'_> {
             reporter: self.reporter,
         };
         let held = blocks(kept) / (length * length);
-        let fit = Problem::new(&lesson, fitted, &x).held(&held).choose()?;
-        let own = self.own(&lesson, &x, &fit);
-        if !self.is_better(offset, &own) {
+        let fit = Problem::new(&lesson, &learnt, &x).held(&held).choose()?;
+        let own = own(&lesson, &learnt, &x, &fit);
+        if !self.is_better(&learnt, offset, &own) {
             return Ok(None);
         }
         let last = fit.weights.size()[1] - 1;
         let weights = to_floats(&(fit.weights.select(1, last) / (length * factor)));
-        let mut out_of_fold = vec![0.0; offset.len()];
-        for (place, own) in fitted.iter().zip(own) {
-            offset[*place as usize] += own;
-            out_of_fold[*place as usize] = own / factor;
+        let mut change = Change { weights, out_of_fold: vec![0.0; offset.len()] };
+        for (place, own) in learnt.iter().zip(own) {
+            change.out_of_fold[*place as usize] = own / factor;
         }
-        Ok(Some(Change { weights, out_of_fold }))
+        // No model has learnt from the others.
+        let mut others = self.new.fitted.clone();
+        others.retain(|place| learnt.binary_search(place).is_err());
+        for chunk in others.chunks(MOST_LEARNT) {
+            let inputs = self.vectors(chunk)?;
+            for (row, place) in chunk.iter().enumerate() {
+                change.out_of_fold[*place as usize] = change.of_vectors(inputs.vectors(row));
+            }
+        }
+        let own = change.out_of_fold.iter();
+        offset.iter_mut().zip(own).for_each(|(z, own)| *z += factor * own);
+        Ok(Some(change))
     }
 
-    /// What the fit adds to the fitted rows, by models that left them out.
-    fn own(&self, lesson: &Lesson<'_>, x: &Tensor, fit: &Fit) -> Vec<f64> {
-        let logits = to_doubles(&x.matmul(&fit.weights));
-        let width = fit.weights.size()[1] as usize;
-        lesson.left_out(0..lesson.folds.models(), &self.new.fitted, &logits, width)
+    /// Vectors of new rows by the old version's encoder.
+    fn vectors(&self, places: &[u32]) -> Result<TextInputs> {
+        let crew = Crew { phase: "text", threads: self.compute.threads, reporter: self.reporter };
+        let source: Vec<u32> =
+            places.iter().map(|place| self.new.source[*place as usize]).collect();
+        TextInputs::of(&self.origin.model, None, self.reader, &source, crew)
     }
 
     /// The change of the n-grams' weights, and their table with it.
@@ -174,6 +186,14 @@ impl Lessons<'_> {
                 })
                 .collect(),
         };
+        let bytes = texts.cells.iter().map(|text| text.len()).sum();
+        let fits = view_for(bytes).is_some_and(|view| view.characters >= input.view.characters);
+        if !fits {
+            self.reporter.notice(
+                "the texts are too long in all for their n-grams to be counted: these stay as they are",
+            );
+            return Ok(None);
+        }
         let mut table = extended(&old, &texts, fitted).map_err(failed)?;
         let held: Vec<f64> = table.frequencies().map(|(bucket, _)| kept.gram(bucket)).collect();
         let matrix = Matrix::over(table.clone(), &texts)?;
@@ -186,7 +206,7 @@ impl Lessons<'_> {
         };
         let of: Vec<u8> = fitted.iter().map(|place| folds.fold(*place)).collect();
         let fit = cross_fit(sample, &of, GRID).map_err(failed)?;
-        if !self.is_better(offset, &fit.out_of_fold) {
+        if !self.is_better(fitted, offset, &fit.out_of_fold) {
             return Ok(None);
         }
         let weights: Vec<f32> =
@@ -212,17 +232,23 @@ impl Lessons<'_> {
         texts.collect()
     }
 
-    /// Whether what is added to the fitted rows' log odds lowers their loss by more than chance does.
-    fn is_better(&self, offset: &[f64], own: &[f64]) -> bool {
-        let fitted = &self.new.fitted;
-        let labels = self.new.inputs_labels(fitted);
-        let before: Vec<f64> = fitted.iter().map(|place| offset[*place as usize]).collect();
+    /// Whether what is added to rows' log odds lowers their loss by more than chance does.
+    fn is_better(&self, places: &[u32], offset: &[f64], own: &[f64]) -> bool {
+        let labels = self.new.inputs_labels(places);
+        let before: Vec<f64> = places.iter().map(|place| offset[*place as usize]).collect();
         let after: Vec<f64> = before.iter().zip(own).map(|(before, own)| before + own).collect();
         let losses = [&before, &after].map(|logits| calibrated::losses(logits, &labels));
         let gains: Vec<f64> = losses[0].iter().zip(&losses[1]).map(|(b, a)| b - a).collect();
         let (gain, error) = calibrated::mean(&gains);
         gain > 0.5 * error
     }
+}
+
+/// What the fit adds to rows, by models that left them out.
+fn own(lesson: &Lesson<'_>, places: &[u32], x: &Tensor, fit: &Fit) -> Vec<f64> {
+    let logits = to_doubles(&x.matmul(&fit.weights));
+    let width = fit.weights.size()[1] as usize;
+    lesson.left_out(0..lesson.folds.models(), places, &logits, width)
 }
 
 /// The curvature of each text's vector along the diagonal: [texts * width, texts * width], f64.
