@@ -26,13 +26,18 @@ const WARM_UP: f64 = 0.1;
 /// 5e-4 forget what they learnt.
 const FULL_RATE: f64 = 5e-5;
 
+/// How much higher the default rate is in a small sample, whose epochs have few steps: on two draws of 1,025
+/// complaints 1e-3 reached an out-of-fold AUC of 0.797 and 0.798, 5e-4 0.787 and 0.797, 2e-3 0.792 and 0.788,
+/// lower ones less.
+const FEW_STEPS: f64 = 2.0;
+
 /// The peak rate of the encoder's parameters.
-pub fn peak_rate(method: Method, options: &Options) -> f64 {
-    let default = Options::default().learning_rate;
-    if method == Method::Full && options.learning_rate == default {
-        FULL_RATE
-    } else {
-        options.learning_rate
+pub fn peak_rate(method: Method, options: &Options, small: bool) -> f64 {
+    let default = options.learning_rate == Options::default().learning_rate;
+    match method {
+        Method::Full if default => FULL_RATE,
+        Method::Lora if default && small => FEW_STEPS * options.learning_rate,
+        _ => options.learning_rate,
     }
 }
 
@@ -77,7 +82,7 @@ impl<'a> Stage<'a> {
         (train, turn): (usize, Turn),
     ) -> Self {
         let Lesson { rows, folds, options, reporter, .. } = lesson;
-        let rate = peak_rate(method, options);
+        let rate = peak_rate(method, options, folds.is_small());
         let weights = [terms.weight.shallow_clone()];
         let (encoder_decayed, encoder_plain) = tuned.tuning.parameters();
         let mut optimizer = AdamW::default();
