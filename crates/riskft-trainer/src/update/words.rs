@@ -20,7 +20,7 @@ use crate::device::Compute;
 use crate::events::Reporter;
 use crate::fit::Lesson;
 use crate::folds::Folds;
-use crate::grams::{cross_fit, extended, view_for, Matrix, Sample, Texts, GRID};
+use crate::grams::{cross_fit, extended, view_for, Linear, Matrix, Sample, Texts, GRID};
 use crate::ridge::{Fit, Problem};
 use crate::rows::{sample, Reader, Rows};
 use crate::scoring::Crew;
@@ -42,6 +42,8 @@ pub struct Words {
 pub struct Change {
     /// By value of a row's vectors, or by slot of the new table.
     weights: Vec<f32>,
+    /// Added to every row; of terms it is the calibration's affair.
+    bias: f64,
     /// What it adds to the branch's logit, by place; zero for rows that are set aside. Of fitted rows by
     /// models that have not learnt from them.
     pub out_of_fold: Vec<f64>,
@@ -140,7 +142,7 @@ impl Lessons<'_> {
         }
         let last = fit.weights.size()[1] - 1;
         let weights = to_floats(&(fit.weights.select(1, last) / (length * factor)));
-        let mut change = Change { weights, out_of_fold: vec![0.0; offset.len()] };
+        let mut change = Change { weights, bias: 0.0, out_of_fold: vec![0.0; offset.len()] };
         for (place, own) in learnt.iter().zip(own) {
             change.out_of_fold[*place as usize] = own / factor;
         }
@@ -199,27 +201,38 @@ impl Lessons<'_> {
         let matrix = Matrix::over(table.clone(), &texts)?;
         let ones = vec![1.0; rows.labels.len()];
         let columns: Vec<usize> = (0..input.texts.len()).collect();
+        // A text of length 1 has its old n-grams count less for new ones beside them.
+        let known = Linear { weights: table.weights().collect(), bias: grams.bias() };
+        let before = self.origin.branch(BranchKind::Grams).unwrap_or(0);
+        let moved: Vec<f64> = (0u32..)
+            .zip(self.honest)
+            .map(|(row, own)| factor * (known.score(&matrix, &columns, row) - own[before]))
+            .collect();
+        let offsets: Vec<f64> = offset.iter().zip(&moved).map(|(z, moved)| z + moved).collect();
         let sample = Sample {
-            offsets: Some(offset),
+            offsets: Some(&offsets),
             held: Some(&held),
             ..Sample::new(&matrix, fitted, &rows.labels, &ones, &columns)
         };
         let of: Vec<u8> = fitted.iter().map(|place| folds.fold(*place)).collect();
         let fit = cross_fit(sample, &of, GRID).map_err(failed)?;
-        if !self.is_better(fitted, offset, &fit.out_of_fold) {
+        let own = fitted.iter().zip(&fit.out_of_fold);
+        let own: Vec<f64> = own.map(|(place, own)| moved[*place as usize] + own).collect();
+        if !self.is_better(fitted, offset, &own) {
             return Ok(None);
         }
         let weights: Vec<f32> =
             fit.model.weights.iter().map(|weight| (weight / factor) as f32).collect();
         let sums = table.weights().zip(&weights).map(|(old, new)| old + f64::from(*new));
         let sums: Vec<f64> = sums.collect();
-        table.set_weights(&sums, grams.bias()).map_err(failed)?;
+        let bias = fit.model.bias / factor;
+        table.set_weights(&sums, grams.bias() + bias).map_err(failed)?;
         let mut out_of_fold = vec![0.0; offset.len()];
-        let own = fitted.iter().zip(&fit.out_of_fold);
+        let own = fitted.iter().zip(&own);
         own.for_each(|(place, own)| out_of_fold[*place as usize] = own / factor);
         let added = table.len() - old.len();
         self.reporter.notice(format!("{added} new n-grams of texts are counted from now on"));
-        Ok(Some((Change { weights, out_of_fold }, table)))
+        Ok(Some((Change { weights, bias, out_of_fold }, table)))
     }
 
     /// The texts of the new rows.
@@ -282,7 +295,7 @@ impl Words {
                 let slot = table.slot(bucket).map(|(slot, _)| slot);
                 f64::from(x) * slot.map_or(0.0, |slot| f64::from(change.weights[slot]))
             };
-            inputs.grams(row).map(of).sum()
+            change.bias + inputs.grams(row).map(of).sum::<f64>()
         });
         [terms, grams]
     }
