@@ -396,7 +396,8 @@ fn the_scores_of_many_rows_are_sampled() {
     assert_eq!(line(&mut analyst, "m", many, "amount", "number").rows, 25_000);
     let once = many.replace(", generate_series(1, 25)", "");
     let whole = by_sql(&mut analyst, &once, "score", "score", "risk_score('m', r)");
-    assert!((score.psi.unwrap() - whole).abs() < 0.01, "{:?} beside {whole}", score.psi);
+    // Four standard errors of a PSI of 0.15 from 10,000 rows, sqrt(4 psi / n).
+    assert!((score.psi.unwrap() - whole).abs() < 0.03, "{:?} beside {whole}", score.psi);
 }
 
 #[test]
