@@ -5,9 +5,9 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{job_of as training_of, plain_job, tiny_base, train, Answer};
+use common::{job_of as training_of, plain_job, source_columns, tiny_base, train, Answer};
 use riskft_core::artifact::{write, Artifact, Storage};
-use riskft_core::cell::{Cell, ColumnType, SourceColumn, TypeHint};
+use riskft_core::cell::{Cell, ColumnType};
 use riskft_core::dataset::hash::mix;
 use riskft_core::gemm::Kernel;
 use riskft_core::model::{Model, Scorer};
@@ -30,13 +30,7 @@ fn job_of(
     options: &Value,
     fill: impl FnOnce(&mut BatchBuilder),
 ) -> Vec<u8> {
-    let column = |(name, column_type): &(&str, ColumnType)| SourceColumn {
-        name: (*name).into(),
-        column_type: *column_type,
-        hint: TypeHint::None,
-        declared: String::new(),
-    };
-    let columns: Vec<SourceColumn> = columns.iter().map(column).collect();
+    let columns = source_columns(columns);
     let header = UpdateHeader {
         protocol: PROTOCOL,
         model: "tiny".into(),

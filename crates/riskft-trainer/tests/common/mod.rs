@@ -129,6 +129,17 @@ pub fn job_of(
     timed_job_of(None, (method, base), options, columns, fill)
 }
 
+/// Columns of these names and types.
+pub fn source_columns(columns: &[(&str, ColumnType)]) -> Vec<SourceColumn> {
+    let column = |(name, column_type): &(&str, ColumnType)| SourceColumn {
+        name: (*name).into(),
+        column_type: *column_type,
+        hint: TypeHint::None,
+        declared: String::new(),
+    };
+    columns.iter().map(column).collect()
+}
+
 /// A job with a time column or without.
 pub fn timed_job_of(
     time_column: Option<&str>,
@@ -137,13 +148,7 @@ pub fn timed_job_of(
     columns: &[(&str, ColumnType)],
     fill: impl FnOnce(&mut BatchBuilder),
 ) -> Vec<u8> {
-    let column = |(name, column_type): &(&str, ColumnType)| SourceColumn {
-        name: (*name).into(),
-        column_type: *column_type,
-        hint: TypeHint::None,
-        declared: String::new(),
-    };
-    let columns: Vec<SourceColumn> = columns.iter().map(column).collect();
+    let columns = source_columns(columns);
     let header = JobHeader {
         protocol: PROTOCOL,
         model: "tiny".into(),
