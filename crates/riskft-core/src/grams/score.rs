@@ -63,7 +63,9 @@ impl Grams<'_> {
                 })
             };
             let length = known().map(|(_, _, x)| x * x).sum::<f64>().sqrt();
-            known().for_each(|(bucket, slot, x)| each(bucket, slot, x / length));
+            if length > 0.0 {
+                known().for_each(|(bucket, slot, x)| each(bucket, slot, x / length));
+            }
         });
     }
 
