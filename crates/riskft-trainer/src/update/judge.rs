@@ -23,7 +23,7 @@ use riskft_core::update::Contest;
 use super::network::Network;
 use super::origin::Origin;
 use super::rows::NewRows;
-use super::words::Words;
+use super::text::TextChanges;
 use crate::device::Compute;
 use crate::evaluate::{member_logits, network_logits};
 use crate::events::Reporter;
@@ -80,7 +80,7 @@ pub struct Judge<'a> {
     pub before: &'a [Vec<f64>],
     /// The same where nothing learnt from the row that it is of.
     pub honest: &'a [Vec<f64>],
-    pub words: &'a Words,
+    pub text: &'a TextChanges,
     pub weights: Weights,
 }
 
@@ -149,8 +149,8 @@ impl Judge<'_> {
     /// The version's file, and the version as it was read out of it.
     fn version(&self, network: Option<&Network>) -> Result<(Vec<u8>, Arc<Model>)> {
         let members = fold::network(network.map(|network| &network.head), None).members;
-        let texts = self.words.texts(self.origin)?;
-        let grams = self.words.grams.as_ref().map(|(_, table)| table);
+        let texts = self.text.texts(self.origin)?;
+        let grams = self.text.grams.as_ref().map(|(_, table)| table);
         let changed = Changed { members: &members, texts: &texts, grams };
         let mut specification = self.specification();
         let make = |s: &Specification| -> Result<(Vec<u8>, Arc<Model>)> {
@@ -200,12 +200,12 @@ impl Judge<'_> {
         let before: Vec<Vec<f64>> =
             test.iter().map(|place| self.before[*place as usize].clone()).collect();
         let mut aside = self.aside(model, self.new.inputs.select(test), before)?;
-        if self.words.changes().next().is_some() {
+        if self.text.changes().next().is_some() {
             let reader = Reader::new(self.dataset, &model.specification().encoding)?;
             let rows = self.source(test);
             let logits =
                 scoring::logits(model, &reader, &rows, self.compute.threads, self.reporter)?;
-            for (kind, _) in self.words.changes() {
+            for (kind, _) in self.text.changes() {
                 let Some(branch) = self.origin.branch(kind) else { continue };
                 aside
                     .after
@@ -224,7 +224,7 @@ impl Judge<'_> {
         let Some(texts) = &replay.texts else { return Ok(aside) };
         let places = [BranchKind::Text, BranchKind::Grams].map(|kind| self.origin.branch(kind));
         for (place, row) in aside.after.iter_mut().enumerate() {
-            let added = self.words.added(&texts.test, place);
+            let added = self.text.added(&texts.test, place);
             for (branch, more) in places.iter().zip(added) {
                 branch.iter().for_each(|branch| row[*branch] += more);
             }
@@ -331,7 +331,7 @@ impl Judge<'_> {
             test_auc: metrics::auc(&of(&new.after, place), &new.inputs.labels),
             why: match branch.kind {
                 BranchKind::Network => "members of the version before, trained on".to_owned(),
-                kind if self.words.changes().any(|(changed, _)| changed == kind) => {
+                kind if self.text.changes().any(|(changed, _)| changed == kind) => {
                     "weights of the version before, continued".to_owned()
                 }
                 _ => "as in the version before".to_owned(),

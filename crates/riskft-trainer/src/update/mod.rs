@@ -8,7 +8,7 @@
 //! * `origin.rs`  the version that it goes on from, opened
 //! * `rows.rs`    the new rows: labels, parts, labels of categories that are new
 //! * `network.rs` the members, continued
-//! * `words.rs`   the terms of texts and the weights of n-grams, continued
+//! * `text.rs`    the terms of texts and the weights of n-grams, continued
 //! * `judge.rs`   the new version: quantized, gated, and beside the old one
 //! * `files.rs`   its training file, for the next update
 
@@ -17,7 +17,7 @@ mod judge;
 mod network;
 mod origin;
 mod rows;
-mod words;
+mod text;
 
 use std::io::Read;
 
@@ -39,7 +39,7 @@ use crate::scoring;
 use judge::{Judge, Weights};
 use origin::Origin;
 use rows::NewRows;
-use words::Lessons;
+use text::Lessons;
 
 /// Reads the job's rows, goes on from its version, and returns what is to be published.
 ///
@@ -87,7 +87,7 @@ pub fn run(header: UpdateHeader, input: &mut impl Read, reporter: &Reporter) -> 
     };
     meter.phase("text");
     let so_far = weights(&honest);
-    let words = Lessons {
+    let text = Lessons {
         origin: &origin,
         new: &new,
         reader: &reader,
@@ -98,9 +98,9 @@ pub fn run(header: UpdateHeader, input: &mut impl Read, reporter: &Reporter) -> 
         reporter,
     }
     .learn()?;
-    ledger.parameters_trainable += words.size() as u64;
-    ledger.parameters += words.size() as u64;
-    for (kind, change) in words.changes() {
+    ledger.parameters_trainable += text.size() as u64;
+    ledger.parameters += text.size() as u64;
+    for (kind, change) in text.changes() {
         let Some(branch) = origin.branch(kind) else { continue };
         let rows = honest.iter_mut().zip(&change.out_of_fold);
         rows.for_each(|(row, more)| row[branch] += more);
@@ -117,7 +117,7 @@ pub fn run(header: UpdateHeader, input: &mut impl Read, reporter: &Reporter) -> 
         dataset: &body.dataset,
         before: &before,
         honest: &honest,
-        words: &words,
+        text: &text,
         weights,
     };
     judge.publish(network, meter, ledger)

@@ -33,7 +33,7 @@ const MOST_LEARNT: usize = 20_000;
 
 /// What a branch of texts becomes.
 #[derive(Default)]
-pub struct Words {
+pub struct TextChanges {
     pub terms: Option<Change>,
     pub grams: Option<(Change, Table)>,
 }
@@ -67,18 +67,18 @@ impl Lessons<'_> {
     ///
     /// # Errors
     /// Those of the fits.
-    pub fn learn(&self) -> Result<Words> {
-        let mut words = Words::default();
+    pub fn learn(&self) -> Result<TextChanges> {
+        let mut changes = TextChanges::default();
         let origin = self.origin;
         let kinds = [BranchKind::Text, BranchKind::Grams];
         if self.options.head_epochs == 0 || kinds.iter().all(|kind| origin.branch(*kind).is_none())
         {
-            return Ok(words);
+            return Ok(changes);
         }
         let Some(kept) = &origin.replay.texts else {
             self.reporter
                 .notice("the version keeps nothing of its texts: what they say stays as it is");
-            return Ok(words);
+            return Ok(changes);
         };
         let rows = Rows::of_network(&self.new.inputs, self.compute.device);
         let fitted = (self.new.fitted.clone(), &[][..]);
@@ -86,12 +86,12 @@ impl Lessons<'_> {
             Folds::of_update(&rows, &self.new.hashes, fitted, self.options.folds, self.options);
         let mut offset = self.log_odds();
         if let Some(factor) = self.factor(BranchKind::Text) {
-            words.terms = self.terms(&kept.curvature, (&rows, &folds), &mut offset, factor)?;
+            changes.terms = self.terms(&kept.curvature, (&rows, &folds), &mut offset, factor)?;
         }
         if let Some(factor) = self.factor(BranchKind::Grams) {
-            words.grams = self.grams(&kept.curvature, (&rows, &folds), &offset, factor)?;
+            changes.grams = self.grams(&kept.curvature, (&rows, &folds), &offset, factor)?;
         }
-        Ok(words)
+        Ok(changes)
     }
 
     /// Log odds of the new rows by the version so far.
@@ -285,7 +285,7 @@ impl Change {
     }
 }
 
-impl Words {
+impl TextChanges {
     /// What both add to the logits of an old row: of the branch `text`, and of `grams`.
     pub fn added(&self, inputs: &TextInputs, row: usize) -> [f64; 2] {
         let terms =
