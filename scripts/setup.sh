@@ -169,11 +169,12 @@ base_model() {
 }
 
 model_is_whole() {
-    local file
+    local file files
+    files=$(field "$1" files)
     while read -r file; do
         [ -e "$2/$file" ] || return 1
         [ "$(sha256 "$2/$file")" = "$(field "$1" files "$file")" ] || return 1
-    done < <(field "$1" files)
+    done <<<"$files"
 }
 
 main
