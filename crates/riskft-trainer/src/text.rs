@@ -26,7 +26,9 @@ use crate::ledger::Meter;
 use crate::run::{Fitted, Run};
 use crate::stage::Turn;
 use crate::terms::Terms;
-use crate::tune::{course, judged, tune, tune_whole, TuneReport};
+use crate::tune::{
+    course, crossed_vectors, judged, refitted, tune, tune_whole, Course, TuneReport,
+};
 use crate::tuning::{first_layer, Tuning};
 
 /// The branch as fitted.
@@ -89,7 +91,14 @@ pub fn fit(
     meter.phase("tune");
     let origin = Origin { run, base, split, lower: start.frozen.lower.as_ref() };
     let lesson = Lesson { phase: "tune", ..lesson(run, &offset) };
-    let stage = Second { origin: &origin, fields: &fields, lesson, on_top, begin };
+    let stage = Second {
+        origin: &origin,
+        fields: &fields,
+        vectors: &start.frozen.vectors,
+        lesson,
+        on_top,
+        begin,
+    };
     let text = match run.folds.is_small() {
         true => stage.crossed(start.bert, ledger)?,
         false => stage.alone(start.bert, ledger)?,
@@ -99,6 +108,12 @@ pub fn fit(
 
 fn is_tabular(kind: BranchKind) -> bool {
     kind < BranchKind::Grams
+}
+
+/// Fits terms on vectors by text number.
+fn terms(run: &Run<'_>, lesson: &Lesson<'_>, vectors: &Tensor) -> Result<Fields> {
+    let name = |field: usize| run.encoding.texts.get(field).map_or("", |text| &text.name);
+    fields::fit(lesson, vectors, |field| name(field).to_owned())
 }
 
 /// What terms of texts are fitted on.
@@ -124,9 +139,8 @@ struct Place {
 /// Terms on top of network and trees or, if a small sample's blend has a lower log-loss for it,
 /// beside them: on top of columns that tell little, terms learn from the noise in their logits.
 fn place(run: &Run<'_>, fitted: &Fitted, vectors: &Tensor) -> Result<Place> {
-    let name = |field: usize| run.encoding.texts.get(field).map_or("", |text| &text.name);
     let fit = |offset: Vec<f64>, on_top| -> Result<Place> {
-        let fields = fields::fit(&lesson(run, &offset), vectors, |field| name(field).to_owned())?;
+        let fields = terms(run, &lesson(run, &offset), vectors)?;
         Ok(Place { offset, on_top, fields })
     };
     let top = fit(run.offset(fitted, is_tabular), true)?;
@@ -148,6 +162,8 @@ fn place(run: &Run<'_>, fitted: &Fitted, vectors: &Tensor) -> Result<Place> {
 struct Second<'a> {
     origin: &'a Origin<'a>,
     fields: &'a Fields,
+    /// The frozen encoder's, by text number.
+    vectors: &'a Tensor,
     lesson: Lesson<'a>,
     on_top: bool,
     begin: Instant,
@@ -185,6 +201,11 @@ impl Second<'_> {
             bert = under;
         }
         let report = judged(&courses, self.lesson, &self.fields.first)?;
+        let again = self.again(&courses, report.best_epoch)?;
+        let (report, again) = match refitted(&report, &again, self.fields, self.lesson) {
+            Some(report) => (report, Some(again)),
+            None => (report, None),
+        };
         if !tell(run, &report, ledger) {
             return Ok(None);
         }
@@ -192,7 +213,19 @@ impl Second<'_> {
         let terms = Terms::new(&self.fields.whole, device);
         let whole = (report.best_epoch, turn(folds));
         tune_whole(&self.origin.tuned(&bert, &tuning), &terms, self.lesson, method, whole);
-        Ok(Some(self.text(terms, tuning, report)))
+        let mut text = self.text(terms, tuning, report);
+        if let Some(again) = again {
+            text.what = format!("{}, {}", text.what, again.what);
+            text.terms = again.terms;
+        }
+        Ok(Some(text))
+    }
+
+    /// Terms on the vectors of encoders that were tuned without the rows that they are of: those of an
+    /// encoder that has learnt from the rows would say more of them than of others.
+    fn again(&self, courses: &[Course], epoch: usize) -> Result<Fields> {
+        let vectors = crossed_vectors(courses, epoch, self.vectors);
+        terms(self.origin.run, &Lesson { phase: "text", ..self.lesson }, &vectors)
     }
 
     fn text(&self, terms: Terms, tuning: Tuning, report: TuneReport) -> Text {

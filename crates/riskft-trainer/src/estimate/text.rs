@@ -40,8 +40,9 @@ impl Pilot<'_> {
     /// The phases `encode`, `text` and `tune`; a token takes the frozen encoder so many seconds.
     pub(super) fn text(&self, base: &Base, token: f64) -> Result<Vec<PhaseEstimate>> {
         let tokens = self.run.texts.tokens() as f64;
-        let mut phases = vec![certain("encode", token * tokens), certain("text", self.terms()?)];
-        let seconds = self.tune(base, token)?;
+        let terms = self.terms()?;
+        let mut phases = vec![certain("encode", token * tokens), certain("text", terms)];
+        let seconds = self.tune(base, token, self.terms_again(terms))?;
         phases.push(PhaseEstimate {
             phase: "tune".to_owned(),
             seconds,
@@ -87,12 +88,30 @@ impl Pilot<'_> {
         if !run.folds.is_small() {
             return Ok(seconds);
         }
-        // On top of the other branches, and beside them.
-        Ok(SEARCHED * if run.is_text_alone() { seconds } else { 2.0 * seconds })
+        Ok(SEARCHED * self.places() * seconds)
     }
 
-    /// Seconds of the phase `tune`.
-    fn tune(&self, base: &Base, token: f64) -> Result<f64> {
+    /// Where a small sample's terms are fitted: on top of the other branches, and beside them.
+    fn places(&self) -> f64 {
+        if self.run.is_text_alone() {
+            1.0
+        } else {
+            2.0
+        }
+    }
+
+    /// Seconds of a small sample's fit on the tuned encoder's vectors, where all of the frozen one's take
+    /// so many.
+    fn terms_again(&self, terms: f64) -> f64 {
+        if self.run.folds.is_small() {
+            terms / self.places()
+        } else {
+            0.0
+        }
+    }
+
+    /// Seconds of the phase `tune`, in which terms are fitted again for so many.
+    fn tune(&self, base: &Base, token: f64, again: f64) -> Result<f64> {
         let options = self.options();
         if options.epochs == 0 || self.run.texts.is_empty() {
             return Ok(0.0);
@@ -118,7 +137,7 @@ impl Pilot<'_> {
             true => folds.models() / folds.repeats.max(1) + 1,
             false => 1,
         };
-        Ok(one * tunings as f64)
+        Ok(one * tunings as f64 + again)
     }
 
     /// Seconds of a step of tuning.
