@@ -21,13 +21,14 @@ use crate::blend;
 use crate::calibrated;
 use crate::fields::{self, Fields};
 use crate::fit::Lesson;
+use crate::folds::Folds;
 use crate::frozen::{encode, fits, Frozen, Tuned};
 use crate::ledger::Meter;
 use crate::run::{Fitted, Run};
 use crate::stage::Turn;
 use crate::terms::Terms;
 use crate::tune::{
-    course, crossed_vectors, judged, refitted, tune, tune_whole, Course, TuneReport,
+    course, crossed_vectors, judged, mean, refitted, tune, tune_whole, Course, TuneReport,
 };
 use crate::tuning::{first_layer, Tuning};
 
@@ -183,12 +184,14 @@ impl Second<'_> {
         Ok(kept.then(|| self.text(terms, tuning, report)))
     }
 
-    /// One model for each fold, which are judged together, and then one on all rows.
+    /// One model for each fold, which are judged together; the version has their mean or, where there is
+    /// none, one on all rows.
     fn crossed(&self, mut bert: Bert, ledger: &mut Ledger) -> Result<Option<Text>> {
         let run = self.origin.run;
         let (method, device) = (run.header.method, run.compute.device);
         let folds = run.folds.models() / run.folds.repeats.max(1);
-        let turn = |number| Turn { number, of: folds + 1 };
+        let turns = tunings(run.folds, method);
+        let turn = |number| Turn { number, of: turns };
         let mut courses = Vec::with_capacity(folds);
         for fold in 0..folds {
             let (under, tuning) = self.origin.start(bert)?;
@@ -211,8 +214,13 @@ impl Second<'_> {
         }
         let (bert, tuning) = self.origin.start(bert)?;
         let terms = Terms::new(&self.fields.whole, device);
-        let whole = (report.best_epoch, turn(folds));
-        tune_whole(&self.origin.tuned(&bert, &tuning), &terms, self.lesson, method, whole);
+        let (tuning, terms) = if Tuning::has_mean(method) {
+            mean(&courses, report.best_epoch, tuning, &terms)
+        } else {
+            let whole = (report.best_epoch, turn(folds));
+            tune_whole(&self.origin.tuned(&bert, &tuning), &terms, self.lesson, method, whole);
+            (tuning, terms)
+        };
         let mut text = self.text(terms, tuning, report);
         if let Some(again) = again {
             text.what = format!("{}, {}", text.what, again.what);
@@ -242,6 +250,11 @@ impl Second<'_> {
             seconds: self.begin.elapsed().as_secs_f64(),
         }
     }
+}
+
+/// Tunings of a small sample: one for each fold and, where these have no mean, one on all rows.
+pub(crate) fn tunings(folds: &Folds, method: Method) -> usize {
+    folds.models() / folds.repeats.max(1) + usize::from(!Tuning::has_mean(method))
 }
 
 fn count(tuning: &Tuning, method: Method, ledger: &mut Ledger) {

@@ -14,6 +14,7 @@ use crate::random::Random;
 use crate::rows::sample;
 use crate::stage::{Seen, Stage, Turn};
 use crate::terms::{normalise, Terms};
+use crate::tuning::Tuning;
 
 /// What the second stage reached.
 pub struct TuneReport {
@@ -82,6 +83,8 @@ pub struct Course {
     epochs: Vec<Vec<f64>>,
     /// By epoch: their texts.
     seen: Vec<Seen>,
+    /// By epoch: the terms and the encoder's tuned tensors, where their mean is asked for.
+    kept: Vec<Vec<Tensor>>,
     cpu_seconds: f64,
 }
 
@@ -98,7 +101,7 @@ pub fn course(
     let held = lesson.folds.places(turn.number, Share::Held);
     let labels = lesson.rows.labels_of(&held);
     let mut random = shuffles(lesson.options);
-    let (mut epochs, mut all) = (Vec::new(), Vec::new());
+    let (mut epochs, mut all, mut kept) = (Vec::new(), Vec::new(), Vec::new());
     for epoch in 1..=lesson.options.epochs {
         random.shuffle(&mut order);
         stage.epoch(&order, epoch);
@@ -107,11 +110,14 @@ pub fn course(
         stage.report(epoch, judge(&lesson.whole(&logits, &held), &labels).auc);
         epochs.push(logits);
         all.push(seen);
+        if Tuning::has_mean(method) {
+            kept.push(Snapshot::take(&stage.parameters).tensors());
+        }
         if stage.at_bound() {
             break;
         }
     }
-    Course { held, epochs, seen: all, cpu_seconds: stage.cpu_seconds }
+    Course { held, epochs, seen: all, kept, cpu_seconds: stage.cpu_seconds }
 }
 
 /// Judges courses that leave out different rows at the epoch that is best for all of them, beside
@@ -150,6 +156,22 @@ pub fn judged(courses: &[Course], lesson: Lesson<'_>, frozen: &[f64]) -> Result<
         gain: gain(&lesson, &reached.out_of_fold, frozen, &held),
         reached,
     })
+}
+
+/// The mean of the courses' encoders and terms at an epoch, on an untrained tuning and the terms where
+/// they began (weights averaged from one start: Wortsman et al. 2022).
+pub fn mean(courses: &[Course], epoch: usize, tuning: Tuning, like: &Terms) -> (Tuning, Terms) {
+    let _guard = tch::no_grad_guard();
+    let kept: Vec<&Vec<Tensor>> =
+        courses.iter().filter_map(|course| course.kept.get(epoch.checked_sub(1)?)).collect();
+    let weights: Vec<&Tensor> = kept.iter().filter_map(|tensors| tensors.first()).collect();
+    let terms = match weights.is_empty() {
+        true => like.weight.shallow_clone(),
+        false => Tensor::stack(&weights, 0).mean_dim(0, false, tch::Kind::Float),
+    };
+    let own: Vec<Vec<Tensor>> =
+        kept.iter().map(|t| t.iter().skip(1).map(Tensor::shallow_clone).collect()).collect();
+    (tuning.mean(&own), Terms::new(&terms, like.weight.device()))
 }
 
 /// Vectors of all texts, of the shape of `like` [texts, width], each by the encoders that were tuned

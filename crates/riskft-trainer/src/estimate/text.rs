@@ -16,7 +16,7 @@ use crate::ledger::{resident_bytes, usage};
 use crate::run::Run;
 use crate::stage::{Stage, Turn};
 use crate::terms::Terms;
-use crate::text::{lesson, Origin};
+use crate::text::{lesson, tunings, Origin};
 use crate::tuning::first_layer;
 
 /// Tokens that the frozen encoder reads untimed, and timed.
@@ -134,7 +134,7 @@ impl Pilot<'_> {
         let judged = held as f64 * token * upper as f64 / layers as f64;
         let one = steps * step + (steps / epoch as f64 + 1.0) * judged;
         let tunings = match folds.is_small() {
-            true => folds.models() / folds.repeats.max(1) + 1,
+            true => tunings(&folds, self.run.header.method),
             false => 1,
         };
         Ok(one * tunings as f64 + again)
