@@ -5,7 +5,7 @@
 //! numbers and categories leave. First with the frozen encoder, crossed over all folds. Where it
 //! says anything at all, the encoder is tuned and kept if it beats the frozen one on the rows that it
 //! left out: as one model on the first one's rows, in a small sample as one for each fold of the
-//! first division. What a small sample keeps is then tuned again, on all rows.
+//! first division, whose mean is what it keeps.
 
 use std::time::Instant;
 
@@ -204,11 +204,7 @@ impl Second<'_> {
             bert = under;
         }
         let report = judged(&courses, self.lesson, &self.fields.first)?;
-        let again = self.again(&courses, report.best_epoch)?;
-        let (report, again) = match refitted(&report, &again, self.fields, self.lesson) {
-            Some(report) => (report, Some(again)),
-            None => (report, None),
-        };
+        let (report, again) = self.again(&courses, report)?;
         if !tell(run, &report, ledger) {
             return Ok(None);
         }
@@ -229,11 +225,24 @@ impl Second<'_> {
         Ok(Some(text))
     }
 
-    /// Terms on the vectors of encoders that were tuned without the rows that they are of: those of an
-    /// encoder that has learnt from the rows would say more of them than of others.
-    fn again(&self, courses: &[Course], epoch: usize) -> Result<Fields> {
-        let vectors = crossed_vectors(courses, epoch, self.vectors);
-        terms(self.origin.run, &Lesson { phase: "text", ..self.lesson }, &vectors)
+    /// Terms on the vectors of encoders that were tuned without the rows that they are of, where they rank
+    /// better: those of an encoder that has learnt from the rows would say more of them than of others.
+    /// They suit the mean of these encoders alone.
+    fn again(
+        &self,
+        courses: &[Course],
+        report: TuneReport,
+    ) -> Result<(TuneReport, Option<Fields>)> {
+        let run = self.origin.run;
+        if !Tuning::has_mean(run.header.method) {
+            return Ok((report, None));
+        }
+        let vectors = crossed_vectors(courses, report.best_epoch, self.vectors);
+        let again = terms(run, &Lesson { phase: "text", ..self.lesson }, &vectors)?;
+        Ok(match refitted(&report, &again, self.fields, self.lesson) {
+            Some(report) => (report, Some(again)),
+            None => (report, None),
+        })
     }
 
     fn text(&self, terms: Terms, tuning: Tuning, report: TuneReport) -> Text {

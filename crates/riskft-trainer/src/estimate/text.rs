@@ -17,7 +17,7 @@ use crate::run::Run;
 use crate::stage::{Stage, Turn};
 use crate::terms::Terms;
 use crate::text::{lesson, tunings, Origin};
-use crate::tuning::first_layer;
+use crate::tuning::{first_layer, Tuning};
 
 /// Tokens that the frozen encoder reads untimed, and timed.
 const WARM_TOKENS: usize = 4096;
@@ -103,7 +103,8 @@ impl Pilot<'_> {
     /// Seconds of a small sample's fit on the tuned encoder's vectors, where all of the frozen one's take
     /// so many.
     fn terms_again(&self, terms: f64) -> f64 {
-        if self.run.folds.is_small() {
+        let fitted = self.run.folds.is_small() && Tuning::has_mean(self.run.header.method);
+        if fitted {
             terms / self.places()
         } else {
             0.0
