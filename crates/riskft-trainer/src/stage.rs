@@ -49,14 +49,6 @@ pub struct Turn {
     pub of: usize,
 }
 
-/// Texts as an encoder under tuning reads them.
-pub struct Seen {
-    /// Ascending.
-    pub numbers: Vec<usize>,
-    /// Normalised pooled vectors [numbers, width]; one row where there is no text.
-    pub vectors: Tensor,
-}
-
 /// A model under tuning.
 pub struct Stage<'a> {
     tuned: &'a Tuned<'a>,
@@ -207,17 +199,12 @@ impl<'a> Stage<'a> {
         parts
     }
 
-    /// The texts of rows by place, as the encoder stands.
-    pub fn read(&self, places: &[u32]) -> Seen {
+    /// Logits of the terms, of rows by place.
+    pub fn logits(&self, places: &[u32]) -> Vec<f64> {
         let numbers = self.rows.distinct(places);
         let vectors = self.tuned.vectors_in_runs(&numbers);
-        Seen { numbers, vectors }
-    }
-
-    /// Logits of the terms, of rows by place whose texts were read.
-    pub fn logits(&self, places: &[u32], seen: &Seen) -> Vec<f64> {
-        let place = |n: usize| seen.numbers.binary_search(&n).unwrap_or(0);
-        term_logits(self.terms, self.rows, places, &seen.vectors, place)
+        let place = |n: usize| numbers.binary_search(&n).unwrap_or(0);
+        term_logits(self.terms, self.rows, places, &vectors, place)
     }
 
     /// Tells where the tuning stands after an epoch.

@@ -5,7 +5,7 @@
 //! numbers and categories leave. First with the frozen encoder, crossed over all folds. Where it
 //! says anything at all, the encoder is tuned and kept if it beats the frozen one on the rows that it
 //! left out: as one model on the first one's rows, in a small sample as one for each fold of the
-//! first division, whose mean is what it keeps.
+//! first division. What a small sample keeps is then tuned again, on all rows.
 
 use std::time::Instant;
 
@@ -21,15 +21,12 @@ use crate::blend;
 use crate::calibrated;
 use crate::fields::{self, Fields};
 use crate::fit::Lesson;
-use crate::folds::Folds;
 use crate::frozen::{encode, fits, Frozen, Tuned};
 use crate::ledger::Meter;
 use crate::run::{Fitted, Run};
 use crate::stage::Turn;
 use crate::terms::Terms;
-use crate::tune::{
-    course, crossed_vectors, judged, mean, refitted, tune, tune_whole, Course, TuneReport,
-};
+use crate::tune::{course, judged, tune, tune_whole, TuneReport};
 use crate::tuning::{first_layer, Tuning};
 
 /// The branch as fitted.
@@ -92,14 +89,7 @@ pub fn fit(
     meter.phase("tune");
     let origin = Origin { run, base, split, lower: start.frozen.lower.as_ref() };
     let lesson = Lesson { phase: "tune", ..lesson(run, &offset) };
-    let stage = Second {
-        origin: &origin,
-        fields: &fields,
-        vectors: &start.frozen.vectors,
-        lesson,
-        on_top,
-        begin,
-    };
+    let stage = Second { origin: &origin, fields: &fields, lesson, on_top, begin };
     let text = match run.folds.is_small() {
         true => stage.crossed(start.bert, ledger)?,
         false => stage.alone(start.bert, ledger)?,
@@ -109,12 +99,6 @@ pub fn fit(
 
 fn is_tabular(kind: BranchKind) -> bool {
     kind < BranchKind::Grams
-}
-
-/// Fits terms on vectors by text number.
-fn terms(run: &Run<'_>, lesson: &Lesson<'_>, vectors: &Tensor) -> Result<Fields> {
-    let name = |field: usize| run.encoding.texts.get(field).map_or("", |text| &text.name);
-    fields::fit(lesson, vectors, |field| name(field).to_owned())
 }
 
 /// What terms of texts are fitted on.
@@ -140,8 +124,9 @@ struct Place {
 /// Terms on top of network and trees or, if a small sample's blend has a lower log-loss for it,
 /// beside them: on top of columns that tell little, terms learn from the noise in their logits.
 fn place(run: &Run<'_>, fitted: &Fitted, vectors: &Tensor) -> Result<Place> {
+    let name = |field: usize| run.encoding.texts.get(field).map_or("", |text| &text.name);
     let fit = |offset: Vec<f64>, on_top| -> Result<Place> {
-        let fields = terms(run, &lesson(run, &offset), vectors)?;
+        let fields = fields::fit(&lesson(run, &offset), vectors, |field| name(field).to_owned())?;
         Ok(Place { offset, on_top, fields })
     };
     let top = fit(run.offset(fitted, is_tabular), true)?;
@@ -163,8 +148,6 @@ fn place(run: &Run<'_>, fitted: &Fitted, vectors: &Tensor) -> Result<Place> {
 struct Second<'a> {
     origin: &'a Origin<'a>,
     fields: &'a Fields,
-    /// The frozen encoder's, by text number.
-    vectors: &'a Tensor,
     lesson: Lesson<'a>,
     on_top: bool,
     begin: Instant,
@@ -184,14 +167,12 @@ impl Second<'_> {
         Ok(kept.then(|| self.text(terms, tuning, report)))
     }
 
-    /// One model for each fold, which are judged together; the version has their mean or, where there is
-    /// none, one on all rows.
+    /// One model for each fold, which are judged together, and then one on all rows.
     fn crossed(&self, mut bert: Bert, ledger: &mut Ledger) -> Result<Option<Text>> {
         let run = self.origin.run;
         let (method, device) = (run.header.method, run.compute.device);
         let folds = run.folds.models() / run.folds.repeats.max(1);
-        let turns = tunings(run.folds, method);
-        let turn = |number| Turn { number, of: turns };
+        let turn = |number| Turn { number, of: folds + 1 };
         let mut courses = Vec::with_capacity(folds);
         for fold in 0..folds {
             let (under, tuning) = self.origin.start(bert)?;
@@ -204,45 +185,14 @@ impl Second<'_> {
             bert = under;
         }
         let report = judged(&courses, self.lesson, &self.fields.first)?;
-        let (report, again) = self.again(&courses, report)?;
         if !tell(run, &report, ledger) {
             return Ok(None);
         }
         let (bert, tuning) = self.origin.start(bert)?;
         let terms = Terms::new(&self.fields.whole, device);
-        let (tuning, terms) = if Tuning::has_mean(method) {
-            mean(&courses, report.best_epoch, tuning, &terms)
-        } else {
-            let whole = (report.best_epoch, turn(folds));
-            tune_whole(&self.origin.tuned(&bert, &tuning), &terms, self.lesson, method, whole);
-            (tuning, terms)
-        };
-        let mut text = self.text(terms, tuning, report);
-        if let Some(again) = again {
-            text.what = format!("{}, {}", text.what, again.what);
-            text.terms = again.terms;
-        }
-        Ok(Some(text))
-    }
-
-    /// Terms on the vectors of encoders that were tuned without the rows that they are of, where they rank
-    /// better: those of an encoder that has learnt from the rows would say more of them than of others.
-    /// They suit the mean of these encoders alone.
-    fn again(
-        &self,
-        courses: &[Course],
-        report: TuneReport,
-    ) -> Result<(TuneReport, Option<Fields>)> {
-        let run = self.origin.run;
-        if !Tuning::has_mean(run.header.method) {
-            return Ok((report, None));
-        }
-        let vectors = crossed_vectors(courses, report.best_epoch, self.vectors);
-        let again = terms(run, &Lesson { phase: "text", ..self.lesson }, &vectors)?;
-        Ok(match refitted(&report, &again, self.fields, self.lesson) {
-            Some(report) => (report, Some(again)),
-            None => (report, None),
-        })
+        let whole = (report.best_epoch, turn(folds));
+        tune_whole(&self.origin.tuned(&bert, &tuning), &terms, self.lesson, method, whole);
+        Ok(Some(self.text(terms, tuning, report)))
     }
 
     fn text(&self, terms: Terms, tuning: Tuning, report: TuneReport) -> Text {
@@ -259,11 +209,6 @@ impl Second<'_> {
             seconds: self.begin.elapsed().as_secs_f64(),
         }
     }
-}
-
-/// Tunings of a small sample: one for each fold and, where these have no mean, one on all rows.
-pub(crate) fn tunings(folds: &Folds, method: Method) -> usize {
-    folds.models() / folds.repeats.max(1) + usize::from(!Tuning::has_mean(method))
 }
 
 fn count(tuning: &Tuning, method: Method, ledger: &mut Ledger) {

@@ -3,18 +3,15 @@
 use riskft_core::metrics;
 use riskft_core::options::{Method, Options};
 use riskft_core::refusal::Result;
-use tch::Tensor;
 
 use crate::evaluate::{judge, MOST_JUDGED_ROWS};
-use crate::fields::Fields;
 use crate::fit::{Best, Lesson, Reached, Snapshot};
 use crate::folds::Share;
 use crate::frozen::Tuned;
 use crate::random::Random;
 use crate::rows::sample;
-use crate::stage::{Seen, Stage, Turn};
-use crate::terms::{normalise, Terms};
-use crate::tuning::Tuning;
+use crate::stage::{Stage, Turn};
+use crate::terms::Terms;
 
 /// What the second stage reached.
 pub struct TuneReport {
@@ -51,7 +48,7 @@ pub fn tune(
     for epoch in 1..=options.epochs {
         random.shuffle(&mut order);
         stage.epoch(&order, epoch);
-        let logits = lesson.whole(&stage.logits(&judged, &stage.read(&judged)), &judged);
+        let logits = lesson.whole(&stage.logits(&judged), &judged);
         if best.offer(epoch, judge(&logits, &labels)) {
             kept = Snapshot::take(&stage.parameters);
         }
@@ -62,7 +59,7 @@ pub fn tune(
     }
     kept.restore(&stage.parameters);
     let mut out_of_fold = vec![f64::NAN; lesson.rows.source.len()];
-    let logits = stage.logits(&held, &stage.read(&held));
+    let logits = stage.logits(&held);
     held.iter().zip(logits).for_each(|(place, logit)| out_of_fold[*place as usize] = logit);
     let best_epoch = best.epoch();
     let reached = best.reached(out_of_fold)?;
@@ -81,10 +78,6 @@ pub struct Course {
     held: Vec<u32>,
     /// By epoch: logits of the rows left out.
     epochs: Vec<Vec<f64>>,
-    /// By epoch: their texts.
-    seen: Vec<Seen>,
-    /// By epoch: the terms and the encoder's tuned tensors, where their mean is asked for.
-    kept: Vec<Vec<Tensor>>,
     cpu_seconds: f64,
 }
 
@@ -101,23 +94,18 @@ pub fn course(
     let held = lesson.folds.places(turn.number, Share::Held);
     let labels = lesson.rows.labels_of(&held);
     let mut random = shuffles(lesson.options);
-    let (mut epochs, mut all, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    let mut epochs = Vec::new();
     for epoch in 1..=lesson.options.epochs {
         random.shuffle(&mut order);
         stage.epoch(&order, epoch);
-        let seen = stage.read(&held);
-        let logits = stage.logits(&held, &seen);
+        let logits = stage.logits(&held);
         stage.report(epoch, judge(&lesson.whole(&logits, &held), &labels).auc);
         epochs.push(logits);
-        all.push(seen);
-        if Tuning::has_mean(method) {
-            kept.push(Snapshot::take(&stage.parameters).tensors());
-        }
         if stage.at_bound() {
             break;
         }
     }
-    Course { held, epochs, seen: all, kept, cpu_seconds: stage.cpu_seconds }
+    Course { held, epochs, cpu_seconds: stage.cpu_seconds }
 }
 
 /// Judges courses that leave out different rows at the epoch that is best for all of them, beside
@@ -158,69 +146,6 @@ pub fn judged(courses: &[Course], lesson: Lesson<'_>, frozen: &[f64]) -> Result<
     })
 }
 
-/// The mean of the courses' encoders and terms at an epoch, on an untrained tuning and the terms where
-/// they began (weights averaged from one start: Wortsman et al. 2022).
-pub fn mean(courses: &[Course], epoch: usize, tuning: Tuning, like: &Terms) -> (Tuning, Terms) {
-    let _guard = tch::no_grad_guard();
-    let kept: Vec<&Vec<Tensor>> =
-        courses.iter().filter_map(|course| course.kept.get(epoch.checked_sub(1)?)).collect();
-    let weights: Vec<&Tensor> = kept.iter().filter_map(|tensors| tensors.first()).collect();
-    let terms = match weights.is_empty() {
-        true => like.weight.shallow_clone(),
-        false => Tensor::stack(&weights, 0).mean_dim(0, false, tch::Kind::Float),
-    };
-    let own: Vec<Vec<Tensor>> =
-        kept.iter().map(|t| t.iter().skip(1).map(Tensor::shallow_clone).collect()).collect();
-    (tuning.mean(&own), Terms::new(&terms, like.weight.device()))
-}
-
-/// Vectors of all texts, of the shape of `like` [texts, width], each by the encoders that were tuned
-/// without its rows, at an epoch; zeros for those of no fitted row. The encoders start alike and learn
-/// from mostly the same rows, so that one set of terms serves them all.
-pub fn crossed_vectors(courses: &[Course], epoch: usize, like: &Tensor) -> Tensor {
-    let seen = courses.iter().filter_map(|course| course.seen.get(epoch.checked_sub(1)?));
-    mean_vectors(seen, like)
-}
-
-fn mean_vectors<'s>(all: impl Iterator<Item = &'s Seen>, like: &Tensor) -> Tensor {
-    let _guard = tch::no_grad_guard();
-    let mut sum = like.zeros_like();
-    for seen in all {
-        let numbers: Vec<i64> = seen.numbers.iter().map(|n| *n as i64).collect();
-        let index = Tensor::from_slice(&numbers).to_device(sum.device());
-        let vectors = seen.vectors.narrow(0, 0, numbers.len() as i64);
-        let _ = sum.index_add_(0, &index, &vectors);
-    }
-    normalise(&sum)
-}
-
-/// The tuning with terms that were fitted anew on [`crossed_vectors`], where these rank better than the
-/// terms that were tuned with the encoder. `frozen` are the frozen encoder's terms.
-pub fn refitted(
-    report: &TuneReport,
-    again: &Fields,
-    frozen: &Fields,
-    lesson: Lesson<'_>,
-) -> Option<TuneReport> {
-    let held = &lesson.folds.fitted;
-    let labels = lesson.rows.labels_of(held);
-    let judgement = |logits: &[f64]| {
-        let own: Vec<f64> = held.iter().map(|place| logits[*place as usize]).collect();
-        judge(&lesson.whole(&own, held), &labels)
-    };
-    // As the others were judged: by the models of one division.
-    let better = judgement(&again.first).value > report.reached.judgement.value;
-    better.then(|| TuneReport {
-        reached: Reached {
-            epochs: report.reached.epochs,
-            judgement: judgement(&again.out_of_fold),
-            out_of_fold: again.out_of_fold.clone(),
-        },
-        gain: gain(&lesson, &again.out_of_fold, &frozen.out_of_fold, held),
-        ..*report
-    })
-}
-
 /// The AUC of tuned over frozen terms on some places, on top of the offset.
 fn gain(lesson: &Lesson<'_>, tuned: &[f64], frozen: &[f64], held: &[u32]) -> Option<(f64, f64)> {
     let of = |logits: &[f64]| {
@@ -251,28 +176,4 @@ pub fn tune_whole(
 
 fn shuffles(options: &Options) -> Random {
     Random::new(options.seed ^ 0x5455_4E45)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_has_the_mean_of_what_the_encoders_say() {
-        let seen = |numbers: &[usize], values: &[f32]| Seen {
-            numbers: numbers.to_vec(),
-            vectors: Tensor::from_slice(values).view([-1, 2]),
-        };
-        // The last one read nothing.
-        let all = [
-            seen(&[0, 2], &[1.0, -1.0, 3.0, 1.0]),
-            seen(&[2], &[-1.0, 5.0]),
-            seen(&[], &[9.0, 9.0]),
-        ];
-        let vectors =
-            mean_vectors(all.iter(), &Tensor::ones([4, 2], (tch::Kind::Float, tch::Device::Cpu)));
-        let found = crate::tensors::to_floats(&vectors);
-        let wanted = [1.0, -1.0, 0.0, 0.0, -1.0, 1.0, 0.0, 0.0];
-        assert!(found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?}");
-    }
 }

@@ -16,8 +16,8 @@ use crate::ledger::{resident_bytes, usage};
 use crate::run::Run;
 use crate::stage::{Stage, Turn};
 use crate::terms::Terms;
-use crate::text::{lesson, tunings, Origin};
-use crate::tuning::{first_layer, Tuning};
+use crate::text::{lesson, Origin};
+use crate::tuning::first_layer;
 
 /// Tokens that the frozen encoder reads untimed, and timed.
 const WARM_TOKENS: usize = 4096;
@@ -40,9 +40,8 @@ impl Pilot<'_> {
     /// The phases `encode`, `text` and `tune`; a token takes the frozen encoder so many seconds.
     pub(super) fn text(&self, base: &Base, token: f64) -> Result<Vec<PhaseEstimate>> {
         let tokens = self.run.texts.tokens() as f64;
-        let terms = self.terms()?;
-        let mut phases = vec![certain("encode", token * tokens), certain("text", terms)];
-        let seconds = self.tune(base, token, self.terms_again(terms))?;
+        let mut phases = vec![certain("encode", token * tokens), certain("text", self.terms()?)];
+        let seconds = self.tune(base, token)?;
         phases.push(PhaseEstimate {
             phase: "tune".to_owned(),
             seconds,
@@ -88,31 +87,12 @@ impl Pilot<'_> {
         if !run.folds.is_small() {
             return Ok(seconds);
         }
-        Ok(SEARCHED * self.places() * seconds)
+        // On top of the other branches, and beside them.
+        Ok(SEARCHED * if run.is_text_alone() { seconds } else { 2.0 * seconds })
     }
 
-    /// Where a small sample's terms are fitted: on top of the other branches, and beside them.
-    fn places(&self) -> f64 {
-        if self.run.is_text_alone() {
-            1.0
-        } else {
-            2.0
-        }
-    }
-
-    /// Seconds of a small sample's fit on the tuned encoder's vectors, where all of the frozen one's take
-    /// so many.
-    fn terms_again(&self, terms: f64) -> f64 {
-        let fitted = self.run.folds.is_small() && Tuning::has_mean(self.run.header.method);
-        if fitted {
-            terms / self.places()
-        } else {
-            0.0
-        }
-    }
-
-    /// Seconds of the phase `tune`, in which terms are fitted again for so many.
-    fn tune(&self, base: &Base, token: f64, again: f64) -> Result<f64> {
+    /// Seconds of the phase `tune`.
+    fn tune(&self, base: &Base, token: f64) -> Result<f64> {
         let options = self.options();
         if options.epochs == 0 || self.run.texts.is_empty() {
             return Ok(0.0);
@@ -135,10 +115,10 @@ impl Pilot<'_> {
         let judged = held as f64 * token * upper as f64 / layers as f64;
         let one = steps * step + (steps / epoch as f64 + 1.0) * judged;
         let tunings = match folds.is_small() {
-            true => tunings(&folds, self.run.header.method),
+            true => folds.models() / folds.repeats.max(1) + 1,
             false => 1,
         };
-        Ok(one * tunings as f64 + again)
+        Ok(one * tunings as f64)
     }
 
     /// Seconds of a step of tuning.
