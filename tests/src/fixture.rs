@@ -171,3 +171,13 @@ fn copy(session: &mut postgres::Client, sql: &str, file: &str) {
     let status = unpacked.wait().expect("gzip ends");
     assert!(status.success(), "gzip cannot read {}", path.display());
 }
+
+/// View `bait` of `loans`, whose function `peek()` writes to a table where it may.
+pub fn bait(session: &mut Session) {
+    session.run(
+        "CREATE TABLE taken (a integer);
+         CREATE FUNCTION peek() RETURNS float8 LANGUAGE plpgsql AS
+             $f$ BEGIN INSERT INTO taken VALUES (1); RETURN 1; END $f$;
+         CREATE VIEW bait AS SELECT *, peek() AS peeked FROM loans",
+    );
+}

@@ -358,12 +358,7 @@ fn rights_hold() {
         fails(&mut low, sql, "42501");
     }
     // What a view of the relation does, it does without the power to write.
-    analyst.run(
-        "CREATE TABLE taken (a integer);
-         CREATE FUNCTION peek() RETURNS float8 LANGUAGE plpgsql AS
-             $f$ BEGIN INSERT INTO taken VALUES (1); RETURN 1; END $f$;
-         CREATE VIEW bait AS SELECT *, peek() AS peeked FROM loans",
-    );
+    fixture::bait(&mut analyst);
     for sql in [drift, monitor] {
         fails(&mut analyst, &sql.replace("'loans'", "'bait'"), "25006");
     }

@@ -36,12 +36,7 @@ fn rights_hold() {
     analyst.run(&format!("DROP POLICY quarter ON loans; CREATE POLICY whole ON loans FOR SELECT TO {role} USING (true)"));
     fails(&mut low, sql, "42501");
     // A function of the relation writes nothing, with nobody's rights.
-    analyst.run(
-        "CREATE TABLE taken (a integer);
-         CREATE FUNCTION peek() RETURNS float8 LANGUAGE plpgsql AS
-             $f$ BEGIN INSERT INTO taken VALUES (1); RETURN 1; END $f$;
-         CREATE VIEW bait AS SELECT *, peek() AS peeked FROM loans",
-    );
+    fixture::bait(&mut analyst);
     for relation in ["SELECT l.* FROM bait l WHERE peeked > 0", "SELECT *, peek() AS k FROM loans"]
     {
         fails(
