@@ -79,7 +79,7 @@ pub fn use_threads(asked: usize) -> usize {
 
 /// Calls MKL's vector functions once, in one thread. Their first call sets them up, and not safely:
 /// where two threads made it at once, a part of the second one's values came out of a less accurate
-/// path. On a busy machine one training in 450 took its first roots so (560 of 4,320 values off by
+/// path. On a busy machine about one training in 480 took its first roots so (560 of 4,320 values off by
 /// one bit), and ended with other weights than its repetitions.
 fn settle_functions() {
     type Function = fn(&Tensor) -> Tensor;
