@@ -66,9 +66,8 @@ fn contestants(experiment: &Experiment) -> Vec<Contestant> {
     }
     if experiment.table == "complaints" {
         all.push(whole("riskft-untuned", None, json!({ "epochs": 0 })));
-        // The encoder alone, as in the papers that compare LoRA with full fine-tuning. Two folds find
-        // the number of epochs in two fifths of the time of five; the published encoder is tuned on all
-        // rows all the same.
+        // The encoder alone, as in the papers that compare LoRA with full fine-tuning, by two folds in two
+        // fifths of the time of five.
         let encoder = |name, method, epochs: Option<i32>| {
             let mut options = json!({ "keep_text": "always", "keep_tuned": "always", "trees": { "rounds": 0 }, "grams": "never", "folds": 2 });
             if let Some(epochs) = epochs {

@@ -10,7 +10,11 @@ use riskft_core::math::logistic;
 
 /// Log-loss of each row after Platt's calibration on these rows.
 pub fn losses(logits: &[f64], labels: &[bool]) -> Vec<f64> {
-    let platt = Platt::fit(logits, labels);
+    losses_by(Platt::fit(logits, labels), logits, labels)
+}
+
+/// Log-loss of each row by a calibration.
+pub fn losses_by(platt: Platt, logits: &[f64], labels: &[bool]) -> Vec<f64> {
     let of = |(logit, label): (&f64, &bool)| {
         let z = platt.slope * logit + platt.intercept;
         -logistic(if *label { z } else { -z }).max(1e-15).ln()

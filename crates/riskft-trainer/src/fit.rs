@@ -94,6 +94,9 @@ impl Snapshot {
         let _guard = tch::no_grad_guard();
         Snapshot(parameters.iter().map(|p| p.detach().copy()).collect())
     }
+    pub fn tensors(self) -> Vec<Tensor> {
+        self.0
+    }
     pub fn restore(&self, parameters: &[Tensor]) {
         let _guard = tch::no_grad_guard();
         for (parameter, kept) in parameters.iter().zip(&self.0) {

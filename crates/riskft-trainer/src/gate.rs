@@ -7,6 +7,8 @@ use riskft_core::refusal::{code, Refusal};
 
 /// Fewest rows for which AUC loss and flips are figures and not chance.
 pub const MIN_ROWS: usize = 100;
+/// Of rows whose change the limit `change_q999` is on.
+const SHARE: f64 = 0.999;
 
 /// Compares calibrated probabilities of the same rows; returns the figures and the limits that
 /// they were held against: `gate` with [`room_for_chance`].
@@ -18,9 +20,9 @@ pub fn compare(
     gate: &Gate,
 ) -> (GateReport, Gate) {
     let error = metrics::auc_difference(float, int8, labels).map_or(0.0, |(_, error)| error);
-    let limits = room_for_chance(gate, labels.len(), error);
     let mut changes: Vec<f64> = float.iter().zip(int8).map(|(f, q)| (f - q).abs()).collect();
     changes.sort_by(f64::total_cmp);
+    let limits = room_for_chance(gate, &changes, error);
     let figures = labels.len() >= MIN_ROWS;
     let auc_loss = (metrics::auc(float, labels).zip(metrics::auc(int8, labels)))
         .filter(|_| figures)
@@ -30,7 +32,7 @@ pub fn compare(
     let mut report = GateReport {
         rows: labels.len() as u64,
         auc_loss,
-        change_q999: quantile(&changes, 0.999),
+        change_q999: quantile(&changes, SHARE),
         change_max: changes.last().copied().unwrap_or(0.0),
         flips,
         passed: false,
@@ -39,15 +41,19 @@ pub fn compare(
     (report, limits)
 }
 
-/// The limits on AUC and decisions are on what all future rows would show; some rows show it with
-/// an error. A figure misses its limit when it lies above it by more than two standard errors: the
-/// paired one of the AUC difference, the binomial one of the share at its limit. At 4,000 rows
-/// the limit of 0.5% flips becomes 0.72%, at 120 rows 1.8%: two rows.
-fn room_for_chance(gate: &Gate, rows: usize, auc_error: f64) -> Gate {
-    let flips_error = (gate.flips * (1.0 - gate.flips) / rows.max(1) as f64).sqrt();
+/// The limits on AUC, decisions and the quantile are on what all future rows would show; some rows show it
+/// with an error. A figure misses its limit when it lies above it by more than two standard errors: the
+/// paired one of the AUC difference, the binomial one of the share at its limit, and for the quantile that
+/// of the share of rows below it (of 180 rows the largest change is no 99.9% quantile: one in six such
+/// samples holds a row beyond it). At 4,000 rows the limit of 0.5% flips becomes 0.72%, at 120 rows 1.8%:
+/// two rows. `changes` are sorted.
+fn room_for_chance(gate: &Gate, changes: &[f64], auc_error: f64) -> Gate {
+    let error = |share: f64| (share * (1.0 - share) / changes.len().max(1) as f64).sqrt();
+    let surely = quantile(changes, SHARE - 2.0 * error(SHARE));
     Gate {
         auc_loss: gate.auc_loss + 2.0 * auc_error,
-        flips: gate.flips + 2.0 * flips_error,
+        change_q999: gate.change_q999 + quantile(changes, SHARE) - surely,
+        flips: gate.flips + 2.0 * error(gate.flips),
         ..*gate
     }
 }
@@ -133,6 +139,22 @@ mod tests {
             let (report, limits) = compare(&float, &int8, &labels, 0.5, &GATE);
             assert!((report.flips.unwrap() - 0.01).abs() < 1e-9);
             assert_eq!(report.flips.unwrap() <= limits.flips, passes, "{count} rows");
+        }
+    }
+
+    /// Rows that may lie beyond the limit of the quantile, and one more: 0.001 n + 2 sqrt(0.001 n), rounded down.
+    #[test]
+    fn the_quantile_of_few_rows_leaves_room_for_chance() {
+        for (count, within) in [(180, 1), (1_000, 2), (20_000, 28)] {
+            let (float, labels) = rows(count);
+            let with = |beyond: usize| {
+                let mut int8 = float.clone();
+                int8[..beyond].iter_mut().for_each(|score| *score += 0.04);
+                compare(&float, &int8, &labels, 2.0, &Gate { auc_loss: 1.0, ..GATE })
+            };
+            assert!(with(within).0.passed, "{count} rows");
+            let (report, limits) = with(within + 1);
+            assert!(!report.passed && report.change_q999 > limits.change_q999, "{count} rows");
         }
     }
 

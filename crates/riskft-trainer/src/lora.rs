@@ -75,6 +75,21 @@ impl Lora {
             .collect()
     }
 
+    /// The mean of what several tunings from one start add, whose tensors are in the order of
+    /// [`Lora::parameters`]: `B A` of pairs that are set side by side is their sum.
+    pub(crate) fn mean(self, tunings: &[Vec<Tensor>]) -> Self {
+        let _guard = tch::no_grad_guard();
+        let joined = |place: usize, dim: i64| {
+            let all: Vec<&Tensor> = tunings.iter().filter_map(|own| own.get(place)).collect();
+            Tensor::cat(&all, dim)
+        };
+        let count = tunings.len().max(1) as f64;
+        let pair =
+            |number: usize| Pair { a: joined(2 * number, 0), b: joined(2 * number + 1, 1) / count };
+        let layers = (0..self.layers.len()).map(|i| [pair(2 * i), pair(2 * i + 1)]).collect();
+        Lora { layers, ..self }
+    }
+
     fn named(&self) -> impl Iterator<Item = (String, &Pair)> {
         self.layers.iter().enumerate().flat_map(move |(i, pairs)| {
             let layer = self.first + i;
@@ -109,5 +124,53 @@ impl Lora {
                 ]
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape() -> EncoderShape {
+        EncoderShape {
+            layers: 2,
+            width: 6,
+            heads: 1,
+            intermediate: 8,
+            vocabulary: 4,
+            positions: 4,
+            position_offset: 0,
+            token_types: 1,
+            norm_epsilon: 1e-12,
+            adapter: 0,
+        }
+    }
+
+    /// A tuning of the upper layer whose second matrices are not zero.
+    fn tuned() -> Lora {
+        let options = Options { rank: 2, ..Options::default() };
+        let lora = Lora::new(&shape(), &options, 1, Device::Cpu);
+        let _guard = tch::no_grad_guard();
+        for pair in lora.layers.iter().flatten() {
+            let _ = pair.b.shallow_clone().uniform_(-1.0, 1.0);
+        }
+        lora
+    }
+
+    #[test]
+    fn the_mean_adds_the_mean_of_what_each_adds() {
+        let zeros = FloatTensor { shape: vec![6, 6], data: vec![0.0; 36] };
+        let names = ["layer.1.query.weight", "layer.1.value.weight"];
+        let base: TensorMap = names.map(|name| (name.to_owned(), zeros.clone())).into();
+        let all = [tuned(), tuned(), tuned()];
+        let each: Vec<TensorMap> = all.iter().map(|lora| lora.merged(&base)).collect();
+        let tensors: Vec<Vec<Tensor>> = all.iter().map(Lora::parameters).collect();
+        let mean = tuned().mean(&tensors).merged(&base);
+        for name in names {
+            let sum = |place: usize| each.iter().map(|own| own[name].data[place]).sum::<f32>();
+            let right = |(place, value): (usize, &f32)| (value - sum(place) / 3.0).abs() < 1e-5;
+            assert!(mean[name].data.iter().enumerate().all(right), "{name}");
+            assert!(mean[name].data.iter().any(|value| value.abs() > 0.1));
+        }
     }
 }

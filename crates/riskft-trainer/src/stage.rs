@@ -49,6 +49,14 @@ pub struct Turn {
     pub of: usize,
 }
 
+/// Texts as an encoder under tuning reads them.
+pub struct Seen {
+    /// Ascending.
+    pub numbers: Vec<usize>,
+    /// Normalised pooled vectors [numbers, width]; one row where there is no text.
+    pub vectors: Tensor,
+}
+
 /// A model under tuning.
 pub struct Stage<'a> {
     tuned: &'a Tuned<'a>,
@@ -199,12 +207,17 @@ impl<'a> Stage<'a> {
         parts
     }
 
-    /// Logits of the terms, of rows by place.
-    pub fn logits(&self, places: &[u32]) -> Vec<f64> {
+    /// The texts of rows by place, as the encoder stands.
+    pub fn read(&self, places: &[u32]) -> Seen {
         let numbers = self.rows.distinct(places);
         let vectors = self.tuned.vectors_in_runs(&numbers);
-        let place = |n: usize| numbers.binary_search(&n).unwrap_or(0);
-        term_logits(self.terms, self.rows, places, &vectors, place)
+        Seen { numbers, vectors }
+    }
+
+    /// Logits of the terms, of rows by place whose texts were read.
+    pub fn logits(&self, places: &[u32], seen: &Seen) -> Vec<f64> {
+        let place = |n: usize| seen.numbers.binary_search(&n).unwrap_or(0);
+        term_logits(self.terms, self.rows, places, &seen.vectors, place)
     }
 
     /// Tells where the tuning stands after an epoch.

@@ -21,7 +21,7 @@ pub struct TextBatch {
 pub struct Terms {
     /// [texts, width]
     pub weight: Tensor,
-    /// At most one for each field; of the frozen encoder alone.
+    /// At most one for each field; fixed while the encoder is tuned.
     pub near: Vec<Near>,
 }
 

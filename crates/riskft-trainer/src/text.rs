@@ -5,7 +5,7 @@
 //! numbers and categories leave. First with the frozen encoder, crossed over all folds. Where it
 //! says anything at all, the encoder is tuned and kept if it beats the frozen one on the rows that it
 //! left out: as one model on the first one's rows, in a small sample as one for each fold of the
-//! first division. What a small sample keeps is then tuned again, on all rows.
+//! first division, whose mean it keeps where it stands for them.
 
 use std::time::Instant;
 
@@ -24,9 +24,8 @@ use crate::fit::Lesson;
 use crate::frozen::{encode, fits, Frozen, Tuned};
 use crate::ledger::Meter;
 use crate::run::{Fitted, Run};
-use crate::stage::Turn;
+use crate::second::Second;
 use crate::terms::Terms;
-use crate::tune::{course, judged, tune, tune_whole, TuneReport};
 use crate::tuning::{first_layer, Tuning};
 
 /// The branch as fitted.
@@ -89,7 +88,14 @@ pub fn fit(
     meter.phase("tune");
     let origin = Origin { run, base, split, lower: start.frozen.lower.as_ref() };
     let lesson = Lesson { phase: "tune", ..lesson(run, &offset) };
-    let stage = Second { origin: &origin, fields: &fields, lesson, on_top, begin };
+    let stage = Second {
+        origin: &origin,
+        fields: &fields,
+        vectors: &start.frozen.vectors,
+        lesson,
+        on_top,
+        begin,
+    };
     let text = match run.folds.is_small() {
         true => stage.crossed(start.bert, ledger)?,
         false => stage.alone(start.bert, ledger)?,
@@ -99,6 +105,12 @@ pub fn fit(
 
 fn is_tabular(kind: BranchKind) -> bool {
     kind < BranchKind::Grams
+}
+
+/// Fits terms on vectors by text number.
+pub(crate) fn terms(run: &Run<'_>, lesson: &Lesson<'_>, vectors: &Tensor) -> Result<Fields> {
+    let name = |field: usize| run.encoding.texts.get(field).map_or("", |text| &text.name);
+    fields::fit(lesson, vectors, |field| name(field).to_owned())
 }
 
 /// What terms of texts are fitted on.
@@ -124,9 +136,8 @@ struct Place {
 /// Terms on top of network and trees or, if a small sample's blend has a lower log-loss for it,
 /// beside them: on top of columns that tell little, terms learn from the noise in their logits.
 fn place(run: &Run<'_>, fitted: &Fitted, vectors: &Tensor) -> Result<Place> {
-    let name = |field: usize| run.encoding.texts.get(field).map_or("", |text| &text.name);
     let fit = |offset: Vec<f64>, on_top| -> Result<Place> {
-        let fields = fields::fit(&lesson(run, &offset), vectors, |field| name(field).to_owned())?;
+        let fields = terms(run, &lesson(run, &offset), vectors)?;
         Ok(Place { offset, on_top, fields })
     };
     let top = fit(run.offset(fitted, is_tabular), true)?;
@@ -142,81 +153,6 @@ fn place(run: &Run<'_>, fitted: &Fitted, vectors: &Tensor) -> Result<Place> {
         calibrated::loss(&logits, &labels)
     };
     Ok(if loss(&beside) < loss(&top) { beside } else { top })
-}
-
-/// The encoder's tuning, from the converged terms on.
-struct Second<'a> {
-    origin: &'a Origin<'a>,
-    fields: &'a Fields,
-    lesson: Lesson<'a>,
-    on_top: bool,
-    begin: Instant,
-}
-
-impl Second<'_> {
-    /// One model, as the version holds it; None where it is not kept.
-    fn alone(&self, bert: Bert, ledger: &mut Ledger) -> Result<Option<Text>> {
-        let run = self.origin.run;
-        let method = run.header.method;
-        let (bert, tuning) = self.origin.start(bert)?;
-        count(&tuning, method, ledger);
-        let terms = Terms::new(&self.fields.linear.get(0), run.compute.device);
-        let tuned = self.origin.tuned(&bert, &tuning);
-        let report = tune(&tuned, &terms, self.lesson, &self.fields.out_of_fold, method)?;
-        let kept = tell(run, &report, ledger);
-        Ok(kept.then(|| self.text(terms, tuning, report)))
-    }
-
-    /// One model for each fold, which are judged together, and then one on all rows.
-    fn crossed(&self, mut bert: Bert, ledger: &mut Ledger) -> Result<Option<Text>> {
-        let run = self.origin.run;
-        let (method, device) = (run.header.method, run.compute.device);
-        let folds = run.folds.models() / run.folds.repeats.max(1);
-        let turn = |number| Turn { number, of: folds + 1 };
-        let mut courses = Vec::with_capacity(folds);
-        for fold in 0..folds {
-            let (under, tuning) = self.origin.start(bert)?;
-            if fold == 0 {
-                count(&tuning, method, ledger);
-            }
-            let terms = Terms::new(&self.fields.linear.get(fold as i64), device);
-            let tuned = self.origin.tuned(&under, &tuning);
-            courses.push(course(&tuned, &terms, self.lesson, method, turn(fold)));
-            bert = under;
-        }
-        let report = judged(&courses, self.lesson, &self.fields.first)?;
-        if !tell(run, &report, ledger) {
-            return Ok(None);
-        }
-        let (bert, tuning) = self.origin.start(bert)?;
-        let terms = Terms::new(&self.fields.whole, device);
-        let whole = (report.best_epoch, turn(folds));
-        tune_whole(&self.origin.tuned(&bert, &tuning), &terms, self.lesson, method, whole);
-        Ok(Some(self.text(terms, tuning, report)))
-    }
-
-    fn text(&self, terms: Terms, tuning: Tuning, report: TuneReport) -> Text {
-        Text {
-            terms,
-            tuning,
-            what: format!(
-                "encoder tuned by {}, {} epochs",
-                self.origin.run.header.method.name(),
-                report.reached.epochs
-            ),
-            logits: report.reached.out_of_fold,
-            on_top: self.on_top,
-            seconds: self.begin.elapsed().as_secs_f64(),
-        }
-    }
-}
-
-fn count(tuning: &Tuning, method: Method, ledger: &mut Ledger) {
-    ledger.parameters_trainable += tuning.size() as u64;
-    // Those of full fine-tuning are the encoder's own.
-    if method != Method::Full {
-        ledger.parameters += tuning.size() as u64;
-    }
 }
 
 fn freeze(run: &Run<'_>, base: &Base, split: usize) -> Result<Start> {
@@ -282,28 +218,4 @@ impl Origin<'_> {
         let device = self.run.compute.device;
         Tuned { bert, tuning, texts: self.run.texts, split: self.split, lower: self.lower, device }
     }
-}
-
-/// Notes what tuning reached; whether it is kept.
-fn tell(run: &Run<'_>, report: &TuneReport, ledger: &mut Ledger) -> bool {
-    ledger.tune_epochs = report.reached.epochs as u64;
-    ledger.tune_epoch_cpu_seconds = Some(report.epoch_cpu_seconds);
-    ledger.auc_tuned = report.reached.judgement.auc;
-    ledger.auc_gain_se = report.gain.map(|(_, error)| error);
-    let always = run.header.options.keep_tuned == KeepTuned::Always;
-    ledger.tuned_kept = always || report.gain.is_some_and(|gain| run.is_reliable(gain));
-    // The frozen encoder on the same rows as the tuned one.
-    let before = report.gain.zip(ledger.auc_tuned).map(|((gain, _), tuned)| tuned - gain);
-    ledger.auc_frozen = before.or(ledger.auc_frozen);
-    let figure = |auc: Option<f64>| auc.map_or("unknown".to_owned(), |auc| format!("{auc:.4}"));
-    run.reporter.notice(format!(
-        "validation AUC {} with the frozen encoder, {} after {} (standard error of the gain {}): \
-         the {} encoder is kept",
-        figure(ledger.auc_frozen),
-        figure(ledger.auc_tuned),
-        run.header.method.name(),
-        figure(ledger.auc_gain_se),
-        if ledger.tuned_kept { "tuned" } else { "frozen" },
-    ));
-    ledger.tuned_kept
 }

@@ -3,6 +3,7 @@
 use riskft_core::metrics;
 use riskft_core::options::{Method, Options};
 use riskft_core::refusal::Result;
+use tch::Tensor;
 
 use crate::evaluate::{judge, MOST_JUDGED_ROWS};
 use crate::fit::{Best, Lesson, Reached, Snapshot};
@@ -10,10 +11,12 @@ use crate::folds::Share;
 use crate::frozen::Tuned;
 use crate::random::Random;
 use crate::rows::sample;
-use crate::stage::{Stage, Turn};
+use crate::stage::{Seen, Stage, Turn};
 use crate::terms::Terms;
+use crate::tuning::Tuning;
 
 /// What the second stage reached.
+#[derive(Clone)]
 pub struct TuneReport {
     pub reached: Reached,
     /// CPU seconds of one epoch's training, without its validation.
@@ -48,7 +51,7 @@ pub fn tune(
     for epoch in 1..=options.epochs {
         random.shuffle(&mut order);
         stage.epoch(&order, epoch);
-        let logits = lesson.whole(&stage.logits(&judged), &judged);
+        let logits = lesson.whole(&stage.logits(&judged, &stage.read(&judged)), &judged);
         if best.offer(epoch, judge(&logits, &labels)) {
             kept = Snapshot::take(&stage.parameters);
         }
@@ -59,7 +62,7 @@ pub fn tune(
     }
     kept.restore(&stage.parameters);
     let mut out_of_fold = vec![f64::NAN; lesson.rows.source.len()];
-    let logits = stage.logits(&held);
+    let logits = stage.logits(&held, &stage.read(&held));
     held.iter().zip(logits).for_each(|(place, logit)| out_of_fold[*place as usize] = logit);
     let best_epoch = best.epoch();
     let reached = best.reached(out_of_fold)?;
@@ -78,6 +81,10 @@ pub struct Course {
     held: Vec<u32>,
     /// By epoch: logits of the rows left out.
     epochs: Vec<Vec<f64>>,
+    /// By epoch, where tunings have a mean: the texts of these rows.
+    pub(crate) seen: Vec<Seen>,
+    /// By epoch, where tunings have a mean: the terms and the encoder's tuned tensors.
+    pub(crate) kept: Vec<Vec<Tensor>>,
     cpu_seconds: f64,
 }
 
@@ -94,18 +101,23 @@ pub fn course(
     let held = lesson.folds.places(turn.number, Share::Held);
     let labels = lesson.rows.labels_of(&held);
     let mut random = shuffles(lesson.options);
-    let mut epochs = Vec::new();
+    let (mut epochs, mut all, mut kept) = (Vec::new(), Vec::new(), Vec::new());
     for epoch in 1..=lesson.options.epochs {
         random.shuffle(&mut order);
         stage.epoch(&order, epoch);
-        let logits = stage.logits(&held);
+        let seen = stage.read(&held);
+        let logits = stage.logits(&held, &seen);
         stage.report(epoch, judge(&lesson.whole(&logits, &held), &labels).auc);
         epochs.push(logits);
+        if Tuning::has_mean(method) {
+            all.push(seen);
+            kept.push(Snapshot::take(&stage.parameters).tensors());
+        }
         if stage.at_bound() {
             break;
         }
     }
-    Course { held, epochs, cpu_seconds: stage.cpu_seconds }
+    Course { held, epochs, seen: all, kept, cpu_seconds: stage.cpu_seconds }
 }
 
 /// Judges courses that leave out different rows at the epoch that is best for all of them, beside
@@ -147,7 +159,12 @@ pub fn judged(courses: &[Course], lesson: Lesson<'_>, frozen: &[f64]) -> Result<
 }
 
 /// The AUC of tuned over frozen terms on some places, on top of the offset.
-fn gain(lesson: &Lesson<'_>, tuned: &[f64], frozen: &[f64], held: &[u32]) -> Option<(f64, f64)> {
+pub(crate) fn gain(
+    lesson: &Lesson<'_>,
+    tuned: &[f64],
+    frozen: &[f64],
+    held: &[u32],
+) -> Option<(f64, f64)> {
     let of = |logits: &[f64]| {
         let own: Vec<f64> = held.iter().map(|place| logits[*place as usize]).collect();
         lesson.whole(&own, held)

@@ -29,6 +29,20 @@ impl Tuning {
         }
     }
 
+    /// Whether several tunings from one start have a mean ([`Tuning::mean`]); the others' tensors would
+    /// be too many to keep, or do not add up.
+    pub fn has_mean(method: Method) -> bool {
+        method == Method::Lora
+    }
+
+    /// The mean of several tunings, by their tensors in the order of [`Tuning::parameters`].
+    pub fn mean(self, tunings: &[Vec<Tensor>]) -> Self {
+        match self {
+            Tuning::Lora(lora) => Tuning::Lora(lora.mean(tunings)),
+            other => other,
+        }
+    }
+
     pub(crate) fn query(&self, l: usize, x: &Tensor, y: Tensor, train: bool) -> Tensor {
         match self {
             Tuning::Lora(lora) => lora.query(l, x, y, train),

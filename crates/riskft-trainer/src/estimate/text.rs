@@ -14,10 +14,11 @@ use crate::frozen::{encode, fits, CHUNK_TOKENS};
 use crate::grams;
 use crate::ledger::{resident_bytes, usage};
 use crate::run::Run;
+use crate::second::tunings;
 use crate::stage::{Stage, Turn};
 use crate::terms::Terms;
 use crate::text::{lesson, Origin};
-use crate::tuning::first_layer;
+use crate::tuning::{first_layer, Tuning};
 
 /// Tokens that the frozen encoder reads untimed, and timed.
 const WARM_TOKENS: usize = 4096;
@@ -40,8 +41,9 @@ impl Pilot<'_> {
     /// The phases `encode`, `text` and `tune`; a token takes the frozen encoder so many seconds.
     pub(super) fn text(&self, base: &Base, token: f64) -> Result<Vec<PhaseEstimate>> {
         let tokens = self.run.texts.tokens() as f64;
-        let mut phases = vec![certain("encode", token * tokens), certain("text", self.terms()?)];
-        let seconds = self.tune(base, token)?;
+        let terms = self.terms()?;
+        let mut phases = vec![certain("encode", token * tokens), certain("text", terms)];
+        let seconds = self.tune(base, token, self.terms_again(terms))?;
         phases.push(PhaseEstimate {
             phase: "tune".to_owned(),
             seconds,
@@ -87,12 +89,31 @@ impl Pilot<'_> {
         if !run.folds.is_small() {
             return Ok(seconds);
         }
-        // On top of the other branches, and beside them.
-        Ok(SEARCHED * if run.is_text_alone() { seconds } else { 2.0 * seconds })
+        Ok(SEARCHED * self.places() * seconds)
     }
 
-    /// Seconds of the phase `tune`.
-    fn tune(&self, base: &Base, token: f64) -> Result<f64> {
+    /// Where a small sample's terms are fitted: on top of the other branches, and beside them.
+    fn places(&self) -> f64 {
+        if self.run.is_text_alone() {
+            1.0
+        } else {
+            2.0
+        }
+    }
+
+    /// Seconds of a small sample's fit on the tuned encoder's vectors, where all of the frozen one's take
+    /// so many.
+    fn terms_again(&self, terms: f64) -> f64 {
+        let fitted = self.run.folds.is_small() && Tuning::has_mean(self.run.header.method);
+        if fitted {
+            terms / self.places()
+        } else {
+            0.0
+        }
+    }
+
+    /// Seconds of the phase `tune`, in which terms are fitted again for so many.
+    fn tune(&self, base: &Base, token: f64, again: f64) -> Result<f64> {
         let options = self.options();
         if options.epochs == 0 || self.run.texts.is_empty() {
             return Ok(0.0);
@@ -115,10 +136,10 @@ impl Pilot<'_> {
         let judged = held as f64 * token * upper as f64 / layers as f64;
         let one = steps * step + (steps / epoch as f64 + 1.0) * judged;
         let tunings = match folds.is_small() {
-            true => folds.models() / folds.repeats.max(1) + 1,
+            true => tunings(&folds, self.run.header.method),
             false => 1,
         };
-        Ok(one * tunings as f64)
+        Ok(one * tunings as f64 + again)
     }
 
     /// Seconds of a step of tuning.
