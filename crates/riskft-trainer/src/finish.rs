@@ -25,7 +25,7 @@ use crate::base::Base;
 use crate::baseline::Baseline;
 use crate::bert::Bert;
 use crate::blend::{self, Blend};
-use crate::evaluate::{member_logits, network_logits, term_logits};
+use crate::evaluate::{member_logits, network_logits};
 use crate::explain::Shown;
 use crate::figures::{self, Judgement};
 use crate::fold;
@@ -38,6 +38,7 @@ use crate::ledger::{timed, Meter};
 use crate::rows::{sample, Reader};
 use crate::run::{Fitted, Run};
 use crate::scoring;
+use crate::stage::Seen;
 use crate::text::Text;
 use crate::tuning::Tuning;
 
@@ -394,9 +395,6 @@ impl<'a> Trained<'a> {
         };
         let (rows, texts) = (self.run.rows, self.run.texts);
         let tuned = Tuned { bert: &bert, tuning, texts, split: 0, lower: None, device };
-        let numbers = rows.distinct(places);
-        let vectors = tuned.vectors_in_runs(&numbers);
-        let place = |n: usize| numbers.binary_search(&n).unwrap_or(0);
-        Ok(term_logits(&text.terms, rows, places, &vectors, place))
+        Ok(Seen::of(&tuned, rows, places).logits(&text.terms, rows, places))
     }
 }

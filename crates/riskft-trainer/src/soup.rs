@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 
 use crate::blend;
 use crate::calibrated;
-use crate::evaluate::{judge, term_logits};
+use crate::evaluate::judge;
 use crate::fields::Fields;
 use crate::fit::{Lesson, Reached};
 use crate::frozen::Tuned;
@@ -92,10 +92,7 @@ pub fn stands_for(
     out_of_fold: &[f64],
 ) -> bool {
     let (rows, places) = (lesson.rows, &lesson.folds.fitted);
-    let numbers = rows.distinct(places);
-    let vectors = tuned.vectors_in_runs(&numbers);
-    let place = |n: usize| numbers.binary_search(&n).unwrap_or(0);
-    let own = term_logits(terms, rows, places, &vectors, place);
+    let own = Seen::of(tuned, rows, places).logits(terms, rows, places);
     let own = lesson.whole(&own, places);
     let before: Vec<f64> = places.iter().map(|place| out_of_fold[*place as usize]).collect();
     let before = lesson.whole(&before, places);

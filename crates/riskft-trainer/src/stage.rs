@@ -57,6 +57,21 @@ pub struct Seen {
     pub vectors: Tensor,
 }
 
+impl Seen {
+    /// The texts of rows by place, as the encoder stands.
+    pub fn of(tuned: &Tuned<'_>, rows: &Rows, places: &[u32]) -> Self {
+        let numbers = rows.distinct(places);
+        let vectors = tuned.vectors_in_runs(&numbers);
+        Seen { numbers, vectors }
+    }
+
+    /// Logits of terms, of rows by place whose texts were read.
+    pub fn logits(&self, terms: &Terms, rows: &Rows, places: &[u32]) -> Vec<f64> {
+        let place = |n: usize| self.numbers.binary_search(&n).unwrap_or(0);
+        term_logits(terms, rows, places, &self.vectors, place)
+    }
+}
+
 /// A model under tuning.
 pub struct Stage<'a> {
     tuned: &'a Tuned<'a>,
@@ -209,15 +224,12 @@ impl<'a> Stage<'a> {
 
     /// The texts of rows by place, as the encoder stands.
     pub fn read(&self, places: &[u32]) -> Seen {
-        let numbers = self.rows.distinct(places);
-        let vectors = self.tuned.vectors_in_runs(&numbers);
-        Seen { numbers, vectors }
+        Seen::of(self.tuned, self.rows, places)
     }
 
     /// Logits of the terms, of rows by place whose texts were read.
     pub fn logits(&self, places: &[u32], seen: &Seen) -> Vec<f64> {
-        let place = |n: usize| seen.numbers.binary_search(&n).unwrap_or(0);
-        term_logits(self.terms, self.rows, places, &seen.vectors, place)
+        seen.logits(self.terms, self.rows, places)
     }
 
     /// Tells where the tuning stands after an epoch.

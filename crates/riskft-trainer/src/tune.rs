@@ -1,4 +1,5 @@
-//! Second stage of the text branch: the encoder, from the converged text terms on.
+//! Tuning of an encoder from the converged text terms on, and what it is judged by: the steps of the second
+//! stage (`second`).
 
 use riskft_core::metrics;
 use riskft_core::options::{Method, Options};
